@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/*
+ * Every struct that the kernel side and userspace share, once. bpf2go makes the Go types from the
+ * compiled object's BTF, so nothing is mirrored by hand. All integers are in host byte order unless a
+ * comment says otherwise; all times are nanoseconds of CLOCK_MONOTONIC.
+ */
+#ifndef AMBIT_ABI_H
+#define AMBIT_ABI_H
+
+/* Raised when a struct below changes in a way that an older daemon would misread. */
+#define ABI_VERSION 1
+
+/* An IP address and TCP port. IPv4 is v4-mapped (::ffff:a.b.c.d), so one form serves both. */
+struct endpoint {
+	__u8 addr[16]; /* network byte order */
+	__u16 port;
+	__u8 pad[6];
+};
+
+/* One connection as a tap sees it: the two ends in a fixed order, so that both directions meet. */
+struct flow_key {
+	__u64 netns; /* cookie of the tapped network namespace */
+	__u8 a[16];  /* the end that compares lower, by address, then by port */
+	__u8 b[16];
+	__u16 a_port;
+	__u16 b_port;
+	__u32 pad;
+};
+
+/* The two ends of a connection. The index of every array of sides. */
+enum side_index {
+	SIDE_OPENER, /* called connect(); its spans are CLIENT spans */
+	SIDE_ACCEPTOR, /* called accept(); its spans are SERVER spans */
+	SIDES,
+};
+
+enum party_flags {
+	PARTY_KNOWN = 1, /* the socket was found in this namespace */
+	PARTY_APP = 2, /* it is an application's, so the side is a potential span */
+	PARTY_PROXY = 4, /* ztunnel's (sk->mark 0x539) or a sidecar's (uid 1337) */
+	PARTY_EXCLUDED = 8, /* the configuration excludes it */
+};
+
+/* Who a socket belongs to: the process that made it, or its listener's. Zero is unknown. */
+struct party {
+	__u64 cookie; /* socket cookie */
+	__u64 cgroup; /* cgroup v2 id */
+	__u64 netns; /* network namespace cookie */
+	__u64 started_ns; /* process start, CLOCK_BOOTTIME: tells a reused pid from its predecessor */
+	__u32 tgid; /* in the initial pid namespace */
+	__u32 uid;
+	__u32 service; /* index into the RED counters, 0 is "other" */
+	__u32 flags; /* enum party_flags */
+	char comm[16]; /* of the thread group leader when the socket was made */
+};
+
+/* What a set of RED counters belongs to; the kernel interns it as party.service. */
+struct service_key {
+	__u64 netns;
+	__u64 cgroup;
+	char comm[16];
+};
+
+/* Text that is kept of a request. Values index exchange.fields. */
+enum field {
+	FIELD_REQUEST_LINE, /* whole: method, target, version */
+	FIELD_HOST,
+	FIELD_USER_AGENT,
+	FIELD_REQUEST_ID, /* x-request-id */
+	FIELD_TRACESTATE,
+	FIELDS,
+};
+
+struct slice {
+	__u16 off; /* into exchange.text */
+	__u16 len; /* 0 is absent */
+};
+
+enum protocol {
+	PROTOCOL_UNKNOWN,
+	PROTOCOL_HTTP1,
+};
+
+/* How an exchange ended. */
+enum ending {
+	ENDING_RESPONSE, /* with the last byte of its response */
+	ENDING_CLOSED, /* the connection was closed before the response was whole */
+	ENDING_RESET, /* the connection was reset */
+	ENDING_IDLE, /* ambit's idle limit passed without a byte */
+};
+
+/* Why a span was kept; design: docs/architecture.md, sampling. */
+enum reason {
+	REASON_NONE, /* not kept */
+	REASON_HEAD, /* the head rate kept it */
+	REASON_PARENT, /* the caller's decision kept it */
+};
+
+enum exchange_flags {
+	EXCHANGE_TRACE_HEADER = 1, /* trace_id came from traceparent or b3 */
+	EXCHANGE_TRACE_REQUEST_ID = 2, /* trace_id is a hash of x-request-id */
+	EXCHANGE_PARENT_HEADER = 4, /* header_parent is set */
+	EXCHANGE_OPENER_TRACED = 8, /* the opener's CLIENT span can exist: the SERVER span's parent */
+	EXCHANGE_HAS_THRESHOLD = 16, /* threshold held: tracestate carries ot=th */
+	EXCHANGE_PARENT_SAMPLED = 32, /* the caller's sampled flag, when PARENT_DECIDED */
+	EXCHANGE_PARENT_DECIDED = 64,
+	EXCHANGE_HEAD_REQUEST = 128, /* method HEAD: its response has no body */
+	EXCHANGE_CONNECT = 256, /* method CONNECT: a 2xx ends parsing */
+	EXCHANGE_JOINED = 512, /* the connection was open before ambit saw it */
+	EXCHANGE_RANDOMNESS = 1024, /* randomness came from tracestate ot=rv */
+	EXCHANGE_PARENT_THRESHOLD = 2048, /* the caller sent ot=th */
+	EXCHANGE_HEAD_DONE = 4096, /* the request's head was seen whole */
+	EXCHANGE_TRACEPARENT = 8192, /* a valid traceparent was read: b3 says nothing more */
+};
+
+#define EXCHANGE_TEXT 1024
+
+/* The two sockets of a connection, as far as they are in the tapped namespace. */
+struct ends {
+	struct endpoint local[SIDES]; /* each side's address, as its own socket sees it */
+	struct endpoint remote[SIDES]; /* of the opener: the original destination */
+	struct party party[SIDES];
+};
+
+/*
+ * One request and its response. The record that leaves through the ring buffer is this struct, cut after the used
+ * part of text. It carries both sides of a connection whose two sockets are in one namespace; kept says
+ * which of them become spans.
+ */
+struct exchange {
+	__u64 start_ns; /* first byte of the request */
+	__u64 first_ns; /* first byte of the final response, 0 is none */
+	__u64 end_ns; /* last byte of the response, or when the exchange was given up */
+	__u64 request_body; /* bytes, as far as seen; without chunk framing */
+	__u64 response_body;
+	__u64 randomness; /* R, 56 bits */
+	__u64 threshold; /* T, 56 bits: kept when R >= T */
+	__u64 parent_threshold; /* the caller's T, 56 bits */
+	__u8 trace_id[16];
+	__u8 header_parent[8]; /* from traceparent or b3 */
+	__u8 span_id[SIDES][8]; /* derived, per side */
+	__u64 place[2]; /* the connection's initial sequence numbers; the request's place in it */
+	struct ends ends;
+	__u32 flags; /* enum exchange_flags */
+	__u16 status; /* 0 is none */
+	__u16 cut; /* bit per enum field: the value is longer than what was kept */
+	__u8 protocol; /* enum protocol */
+	__u8 ending; /* enum ending */
+	__u8 reason; /* enum reason */
+	__u8 kept; /* bit per side: becomes a span */
+	__u8 seen; /* bit per side: counted as seen */
+	__u8 trace_flags; /* of traceparent */
+	__u16 used; /* bytes of text */
+	struct slice fields[FIELDS];
+	__u8 text[EXCHANGE_TEXT];
+};
+
+/*
+ * Counters. The unit of the first group is the exchange side:
+ * seen = unsampled + submitted + (drops) + in flight, and userspace goes on from submitted.
+ */
+enum stat {
+	STAT_SEEN, /* exchange sides begun */
+	STAT_UNSAMPLED, /* ended, not kept */
+	STAT_SUBMITTED, /* ended, kept, handed to userspace */
+	STAT_DROP_RING_FULL, /* kept, but the ring buffer was full */
+	STAT_DROP_GAP, /* bytes of a head were never seen: lost, reordered or contended */
+	STAT_DROP_MALFORMED, /* what came could not be HTTP */
+	STAT_DROP_PIPELINE, /* more requests outstanding than are kept */
+	STAT_DROP_HEAD_TOO_LONG, /* a head of more than 16 KiB */
+	STAT_DROP_LIMIT, /* more messages in one segment than are parsed, or split heads than are held */
+
+	/* The rest counts events, not exchange sides. */
+	STAT_FLOWS, /* connections taken up */
+	STAT_FLOWS_FULL, /* connections not taken up: the table was full */
+	STAT_FLOWS_ENDED,
+	STAT_NOT_HTTP, /* connections that speak something else */
+	STAT_ORPHAN_RESPONSE, /* responses without a request */
+	STAT_DESYNC, /* times a direction lost its place */
+	STAT_RESYNC, /* times it found it again */
+	STAT_CONTENDED, /* segments given up because another CPU held the connection */
+	STAT_CARRY_FULL, /* heads given up because the table of split lines was full */
+	STAT_FIELD_CUT, /* values longer than what is kept */
+	STAT_SERVICES_FULL, /* sockets counted under "other": the table of services was full */
+	STAT_STORAGE_NOMEM, /* socket storage refused by the kernel */
+	STAT_NO_SOCKET, /* segments for which no established socket was found */
+	STAT_UPGRADED, /* connections that left HTTP/1 by Upgrade or CONNECT */
+	STATS,
+};
+
+#define RED_CLASSES 6 /* no status, 1xx, 2xx, 3xx, 4xx, 5xx */
+/*
+ * Latency in four steps per octave from 1 us: bucket 0 is below 1 us; bucket 1 + 4*o + s is at least
+ * 2^o * (1 + s/4) us; the last one has no upper end (26 octaves: 67 s).
+ */
+#define RED_BUCKETS 106
+#define RED_SERVICES 512
+
+/* RED counters of one service, kind (enum side_index) and class: index (service * SIDES + kind) * RED_CLASSES + class. */
+struct red {
+	__u64 count;
+	__u64 errors; /* of them, errors by the semantic conventions */
+	__u64 sum_ns;
+	__u32 buckets[RED_BUCKETS];
+};
+
+/* Written by userspace, read at each decision. */
+struct rate {
+	__u64 threshold; /* T of the base rate: 2^56 * (1 - p); 2^56 keeps nothing */
+	__u64 generation; /* counts the changes */
+};
+
+#endif

@@ -1,0 +1,90 @@
+//go:build ignore
+
+// SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
+/* Every program, a table of contents: each hook calls one inline function. */
+#include "../l7/classify.h"
+#include "../l7/sweep.h"
+#include "../tc/inventory.h"
+
+/* TCX_NEXT and TC_ACT_UNSPEC: whatever else is attached runs too. */
+#define PASS -1
+
+/* All taps of all namespaces, by way of their stubs, which leave in cb who and where they are. */
+SEC("tc")
+int tap(struct __sk_buff *skb)
+{
+	__u32 zero = 0;
+	struct tap_parts *parts = bpf_map_lookup_elem(&tap_parts, &zero);
+
+	if (!parts)
+		return PASS;
+	struct tap t = {
+		.skb = skb,
+		.seg = &parts->seg,
+		.key = &parts->key,
+		.netns = (__u64)skb->cb[1] << 32 | skb->cb[0],
+		.hook = skb->cb[2],
+	};
+
+	tap_packet(&t);
+	return PASS;
+}
+
+SEC("cgroup/sock_create")
+int sock_create(struct bpf_sock *sk)
+{
+	socket_created(sk);
+	return 1;
+}
+
+SEC("sockops")
+int established(struct bpf_sock_ops *ops)
+{
+	struct bpf_sock *sk = ops->sk;
+
+	if (!sk)
+		return 1;
+	switch (ops->op) {
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+		socket_established(ops, sk, ROLE_OPENER);
+		break;
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		socket_established(ops, sk, ROLE_ACCEPTOR);
+		break;
+	case BPF_SOCK_OPS_STATE_CB:
+		if (ops->args[1] == BPF_TCP_CLOSE)
+			socket_closed(sk, ops->args[0]);
+		break;
+	}
+	return 1;
+}
+
+/* Run by userspace every second. */
+SEC("syscall")
+int sweep(void *ctx)
+{
+	sweep_flows();
+	return 0;
+}
+
+/* Run once at the start, for the sockets that were there before. */
+SEC("iter/task_file")
+int inventory(struct bpf_iter__task_file *ctx)
+{
+	take_inventory(ctx);
+	return 0;
+}
+
+/* Types that only userspace names, so that the object's BTF has them. */
+const enum stat *unused_stat __attribute__((unused));
+const enum field *unused_field __attribute__((unused));
+const enum ending *unused_ending __attribute__((unused));
+const enum reason *unused_reason __attribute__((unused));
+const enum protocol *unused_protocol __attribute__((unused));
+const enum side_index *unused_side __attribute__((unused));
+const enum party_flags *unused_party_flags __attribute__((unused));
+const enum exchange_flags *unused_exchange_flags __attribute__((unused));
+const enum cidr_flags *unused_cidr_flags __attribute__((unused));
+const enum hook *unused_hook __attribute__((unused));
+
+char _license[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,149 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+)
+
+// cgroupLinks are the links at the root of the cgroup hierarchy; nil while detached.
+type cgroupLinks struct {
+	create      link.Link
+	established link.Link
+}
+
+// Attach puts the socket programs at the root of cgroup v2, beside those of others, and looks over the sockets that
+// are open already. root is where cgroup v2 is mounted.
+func (k *Kernel) Attach(root string) error {
+	if k.links.create != nil {
+		return nil
+	}
+	for _, a := range []struct {
+		to     *link.Link
+		prog   *ebpf.Program
+		attach ebpf.AttachType
+	}{
+		{&k.links.create, k.objs.SockCreate, ebpf.AttachCGroupInetSockCreate},
+		{&k.links.established, k.objs.Established, ebpf.AttachCGroupSockOps},
+	} {
+		l, err := link.AttachCgroup(link.CgroupOptions{Path: root, Attach: a.attach, Program: a.prog})
+		if err != nil {
+			k.Detach()
+			return privilege(fmt.Errorf("attach %s to cgroup %s: %w", a.attach, root, err))
+		}
+		*a.to = l
+	}
+	if err := k.inventory(); err != nil {
+		k.Detach()
+		return err
+	}
+	return nil
+}
+
+// Detach takes the socket programs off. It may be called twice.
+func (k *Kernel) Detach() error {
+	var errs []error
+	for _, l := range []*link.Link{&k.links.create, &k.links.established} {
+		if *l != nil {
+			errs = append(errs, (*l).Close())
+			*l = nil
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// inventory notes the owners of the sockets that are open now.
+func (k *Kernel) inventory() error {
+	it, err := link.AttachIter(link.IterOptions{Program: k.objs.Inventory})
+	if err != nil {
+		return privilege(fmt.Errorf("attach the iterator over open sockets: %w", err))
+	}
+	defer it.Close()
+	r, err := it.Open()
+	if err != nil {
+		return fmt.Errorf("open the iterator over open sockets: %w", err)
+	}
+	defer r.Close()
+	if _, err := io.Copy(io.Discard, r); err != nil {
+		return fmt.Errorf("look over open sockets: %w", err)
+	}
+	return nil
+}
+
+// Stubs are the programs of one network namespace: each says in skb->cb where it is, then calls the tap.
+type Stubs struct {
+	LoEgress, Egress, Ingress *ebpf.Program
+}
+
+// Close lets go of the programs; attached ones stay until they are detached.
+func (s *Stubs) Close() {
+	for _, p := range []*ebpf.Program{s.LoEgress, s.Egress, s.Ingress} {
+		if p != nil {
+			p.Close()
+		}
+	}
+}
+
+// skbCB is the offset of cb in struct __sk_buff.
+const skbCB = 48
+
+// Tap makes the stubs of the namespace with the given cookie and counts it among the tapped ones.
+func (k *Kernel) Tap(cookie uint64) (*Stubs, error) {
+	var s Stubs
+	for _, p := range []struct {
+		to   **ebpf.Program
+		name string
+		hook ambitHook
+	}{
+		{&s.LoEgress, "ambit_lo", ambitHookHOOK_LO_EGRESS},
+		{&s.Egress, "ambit_egress", ambitHookHOOK_EGRESS},
+		{&s.Ingress, "ambit_ingress", ambitHookHOOK_INGRESS},
+	} {
+		prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+			Name: p.name,
+			Type: ebpf.SchedCLS,
+			Instructions: asm.Instructions{
+				asm.StoreImm(asm.R1, skbCB, int64(int32(cookie)), asm.Word),
+				asm.StoreImm(asm.R1, skbCB+4, int64(int32(cookie>>32)), asm.Word),
+				asm.StoreImm(asm.R1, skbCB+8, int64(p.hook), asm.Word),
+				asm.LoadMapPtr(asm.R2, k.objs.Entry.FD()),
+				asm.Mov.Imm(asm.R3, 0),
+				asm.FnTailCall.Call(),
+				asm.Mov.Imm(asm.R0, -1),
+				asm.Return(),
+			},
+			License: "Dual BSD/GPL",
+		})
+		if err != nil {
+			s.Close()
+			return nil, privilege(fmt.Errorf("load %s: %w", p.name, err))
+		}
+		*p.to = prog
+	}
+	if err := k.objs.Tapped.Put(cookie, uint8(1)); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("note the tapped namespace %d: %w", cookie, err)
+	}
+	return &s, nil
+}
+
+// Untap forgets a namespace whose taps are gone.
+func (k *Kernel) Untap(cookie uint64) error {
+	if err := k.objs.Tapped.Delete(cookie); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("forget the tapped namespace %d: %w", cookie, err)
+	}
+	return nil
+}
+
+// Sweep ends exchanges past the idle limit and forgets flows that nothing else ends.
+func (k *Kernel) Sweep() error {
+	if _, err := k.objs.Sweep.Run(&ebpf.RunOptions{}); err != nil && !errors.Is(err, os.ErrClosed) {
+		return fmt.Errorf("run the sweep of idle exchanges: %w", err)
+	}
+	return nil
+}

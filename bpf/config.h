@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/* Constants that load.go sets before the programs are verified. */
+#ifndef AMBIT_CONFIG_H
+#define AMBIT_CONFIG_H
+
+#include "platform.h"
+
+#ifdef AMBIT_HOST
+#define SETTING
+#else
+#define SETTING const volatile
+#endif
+
+/* Key of the derived IDs: nodes that shall agree on them have the same one. */
+SETTING __u64 id_key[2] = { 0x6d61206e6f697473, 0x7373656c72656469 };
+
+/* How long an exchange waits for its next byte. */
+SETTING __u64 idle_limit_ns = 60000000000ULL;
+
+/* The headers of every source are believed; else those of addresses in the map cidrs. */
+SETTING bool trust_all = true;
+
+/* The map cidrs has peers. */
+SETTING bool have_peers = false;
+
+/* bpf_get_netns_cookie serves TC programs (since 6.13): it gives the namespace of the packet's socket. */
+SETTING bool netns_from_packet = false;
+
+/* Bit n: an excluded cgroup is at depth n of the hierarchy (the root is 0). */
+SETTING __u32 excluded_cgroup_depths = 0;
+
+/* Ports are excluded: consult the map excluded_ports. */
+SETTING bool have_excluded_ports = false;
+
+#endif

@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/* Every map. Each is bounded; load.go may lower or raise max_entries by the configuration. */
+#ifndef AMBIT_MAPS_H
+#define AMBIT_MAPS_H
+
+#include "platform.h"
+#include "abi.h"
+
+/* How far a direction of a connection has been parsed. Drawn in l7/http1.h. */
+struct half {
+	__u64 remain; /* of a body or chunk */
+	__u64 body; /* bytes of the current message's body so far */
+	__u64 last_ns; /* its last byte */
+	__u32 next_seq; /* of the next byte */
+	__u32 head; /* bytes of the current head so far */
+	__u8 state; /* enum half_state */
+	__u8 framing; /* enum framing, of the message whose head is read */
+	__u8 carried; /* an unfinished line is in the map carries */
+	__u8 skipping; /* inside a line that is longer than the window */
+	__u8 resynced; /* the next start line has to prove itself */
+	__u8 pad[3];
+};
+
+/* The response that is being read; it becomes part of its exchange when it ends. */
+struct response {
+	__u64 first_ns;
+	__u16 status; /* 0: its status line was not seen yet */
+	__u8 headed; /* the head of the final response was seen whole */
+	__u8 pad[5];
+};
+
+struct flow {
+	__u32 lock; /* 1: a CPU works on it */
+	__u32 isn[SIDES];
+	__u32 first; /* number of the oldest exchange that waits for its response */
+	__u32 next; /* number of the next one; at most PIPELINE_MAX ahead of first */
+	__u32 held; /* number of the exchange in this struct, unless it was dropped */
+	__u8 opened; /* isn holds: the connection was seen from its start */
+	__u8 opener; /* 1: key.a is the opener; 2: key.b is; 0: not known yet */
+	__u8 taken; /* a request line was accepted: it speaks HTTP/1 */
+	__u8 trusted; /* headers are believed */
+	__u8 opener_traced; /* the opener's CLIENT spans can exist */
+	__u8 last_side; /* that sent the last segment; SIDES: none yet */
+	__u8 sockets; /* socket storages that name this flow */
+	__u8 ended; /* no more exchanges: the connection is closing */
+	__u64 fingerprint; /* of the key; tells a reused element from the one looked up */
+	__u64 begun_ns; /* first byte of the request whose first line is read */
+	__u32 begun_seq;
+	__u32 begun_ack;
+	__u64 id; /* in the keys of waiting and carries */
+	__u64 heads; /* bit n%64: exchange n asked by HEAD */
+	__u64 connects; /* bit n%64: exchange n asked by CONNECT */
+	struct half half[SIDES]; /* by sender */
+	struct response response;
+	struct exchange exchange; /* the newest; older ones are in the map waiting */
+};
+
+/* What a socket tells of itself; lives and dies with it. */
+struct sock_info {
+	struct party party;
+	struct flow_key key;
+	__u32 isn_local;
+	__u32 isn_remote;
+	__u32 misses; /* segments that began no message, on a connection joined in the middle */
+	__u8 role; /* enum sock_role */
+	__u8 linked; /* key names its flow */
+	__u8 ended; /* its flow has ended: late packets begin nothing */
+	__u8 not_http;
+	__u8 opener_traced; /* of an acceptor: the opener's socket is here and traced */
+	__u8 opener_untraced; /* it is here, and never traced: a proxy, or excluded */
+	__u8 pad[2];
+};
+
+enum sock_role {
+	ROLE_UNKNOWN, /* open before ambit was */
+	ROLE_OPENER,
+	ROLE_ACCEPTOR,
+};
+
+/* A flow and one of its sides or exchanges. */
+struct part_key {
+	__u64 flow;
+	__u64 part;
+};
+
+#define LINE_MAX 768
+
+/* The bytes that are looked at. The slack lets words be read past the end. */
+struct window {
+	__u8 bytes[LINE_MAX];
+	__u8 slack[128];
+	__u32 len;
+	/*
+	 * The cursor. It is here, not on the stack, because a loop whose state the verifier follows from
+	 * iteration to iteration never converges.
+	 */
+	__s32 origin; /* position in the segment of bytes[0]; below 0 where a line was carried over */
+	__u32 idx; /* of the next byte to parse */
+	__u32 filled; /* bytes that hold something */
+	__u32 pad;
+	__u32 found; /* what a search found: read back from here, the verifier forgets how */
+};
+
+/* Both initial sequence numbers: what the two ends of a connection see alike. */
+struct isn_pair {
+	__u32 opener;
+	__u32 acceptor;
+};
+
+struct cidr {
+	__u32 prefix; /* bits */
+	__u8 addr[16]; /* v4-mapped where IPv4 */
+};
+
+enum cidr_flags {
+	CIDR_TRUSTED = 1, /* trust_context */
+	CIDR_PEER = 2, /* peers */
+};
+
+/* A TCP segment: where its payload is, and between whom. */
+struct segment {
+	struct endpoint src;
+	struct endpoint dst;
+	__u32 payload; /* offset in the packet */
+	__u32 len; /* of the payload */
+	__u32 seq;
+	__u32 ack;
+	__u8 flags; /* TCP_* */
+	__u8 pad[7];
+};
+
+/* The larger parts of a tap, for which the stack of 512 bytes is too small. */
+struct tap_parts {
+	struct segment seg;
+	struct flow_key key;
+};
+
+#define PIPELINE_MAX 32
+#define IGNORED_SLOTS 32768
+
+#ifndef AMBIT_HOST
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, struct flow_key);
+	__type(value, struct flow);
+} flows SEC(".maps");
+
+/* Exchanges behind which the client has already sent another request. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 8192);
+	__type(key, struct part_key);
+	__type(value, struct exchange);
+} waiting SEC(".maps");
+
+/* Lines of heads that a segment broke off, until the next segment comes. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 8192);
+	__type(key, struct part_key);
+	__type(value, struct window);
+} carries SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct window);
+} windows SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct tap_parts);
+} tap_parts SEC(".maps");
+
+/*
+ * Fingerprints of connections that are not traced, at their own low bits. A collision costs the one that was
+ * there a look at its socket; a SYN clears its slot, since ports are used again.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, IGNORED_SLOTS);
+	__type(key, __u32);
+	__type(value, __u64);
+} ignored SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+	__type(key, int);
+	__type(value, struct sock_info);
+} sockets SEC(".maps");
+
+/*
+ * Connections that a socket of this kernel just opened: the acceptor's socket, a moment later, asks who it
+ * was. The value is 1 where the opener can have spans, 2 where it never has.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct isn_pair);
+	__type(value, __u8);
+} openers SEC(".maps");
+
+/* Network namespaces that are tapped, by cookie. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4096);
+	__type(key, __u64);
+	__type(value, __u8);
+} tapped SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1024);
+	__type(key, struct cidr);
+	__type(value, __u8);
+} cidrs SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 256);
+	__type(key, __u64);
+	__type(value, __u8);
+} excluded_cgroups SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 256);
+	__type(key, __u16);
+	__type(value, __u8);
+} excluded_ports SEC(".maps");
+
+/* Index 0 is the base rate. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct rate);
+} rates SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, STATS);
+	__type(key, __u32);
+	__type(value, __u64);
+} stats SEC(".maps");
+
+/* Services that have had traffic; the value is the index of their RED counters. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, RED_SERVICES);
+	__type(key, struct service_key);
+	__type(value, __u32);
+} services SEC(".maps");
+
+/* Index 0: the number of services, the last index handed out. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} service_count SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, RED_SERVICES * SIDES * RED_CLASSES);
+	__type(key, __u32);
+	__type(value, struct red);
+} reds SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4 * 1024 * 1024);
+} records SEC(".maps");
+
+/* Entry 0 is the program tap; the stubs of each namespace call it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} entry SEC(".maps");
+
+static always_inline void count_n(__u32 stat, __u64 n)
+{
+	__u64 *v = bpf_map_lookup_elem(&stats, &stat);
+
+	/* Atomic though per CPU: a softirq may interrupt a sockops program of a process. */
+	if (v)
+		__sync_fetch_and_add(v, n);
+}
+
+#endif /* AMBIT_HOST */
+
+static always_inline void count(__u32 stat)
+{
+	count_n(stat, 1);
+}
+
+#endif

@@ -1,0 +1,162 @@
+package bpf
+
+import (
+	"fmt"
+
+	"github.com/cilium/ebpf"
+)
+
+// Exchanges counts exchange sides: each request and its response as one application socket saw them.
+// Seen = Unsampled + Submitted + the sum of Dropped + those in flight.
+type Exchanges struct {
+	Seen      uint64
+	Unsampled uint64
+	Submitted uint64
+	// Dropped has every reason, also those that never occurred.
+	Dropped map[string]uint64
+}
+
+// InFlight is the number of exchange sides that have begun and not ended.
+func (e *Exchanges) InFlight() uint64 {
+	ended := e.Unsampled + e.Submitted
+	for _, n := range e.Dropped {
+		ended += n
+	}
+	// The counters are read one after the other while traffic goes on.
+	if ended > e.Seen {
+		return 0
+	}
+	return e.Seen - ended
+}
+
+// Counters is what the kernel side counted since it was loaded.
+type Counters struct {
+	Exchanges Exchanges
+	// Events counts what is no exchange side: connections, responses, segments; definitions: docs/operations.md.
+	Events map[string]uint64
+}
+
+var dropNames = map[ambitStat]string{
+	ambitStatSTAT_DROP_RING_FULL:     "ring_full",
+	ambitStatSTAT_DROP_GAP:           "gap",
+	ambitStatSTAT_DROP_MALFORMED:     "malformed",
+	ambitStatSTAT_DROP_PIPELINE:      "pipeline",
+	ambitStatSTAT_DROP_HEAD_TOO_LONG: "head_too_long",
+	ambitStatSTAT_DROP_LIMIT:         "limit",
+}
+
+var eventNames = map[ambitStat]string{
+	ambitStatSTAT_FLOWS:           "connections",
+	ambitStatSTAT_FLOWS_FULL:      "connections_table_full",
+	ambitStatSTAT_FLOWS_ENDED:     "connections_ended",
+	ambitStatSTAT_NOT_HTTP:        "connections_not_http",
+	ambitStatSTAT_ORPHAN_RESPONSE: "responses_without_request",
+	ambitStatSTAT_DESYNC:          "desynchronised",
+	ambitStatSTAT_RESYNC:          "resynchronised",
+	ambitStatSTAT_CONTENDED:       "segments_contended",
+	ambitStatSTAT_CARRY_FULL:      "split_lines_table_full",
+	ambitStatSTAT_FIELD_CUT:       "values_cut",
+	ambitStatSTAT_SERVICES_FULL:   "services_table_full",
+	ambitStatSTAT_STORAGE_NOMEM:   "socket_storage_refused",
+	ambitStatSTAT_NO_SOCKET:       "segments_without_socket",
+	ambitStatSTAT_UPGRADED:        "connections_upgraded",
+}
+
+// Counters reads the kernel's counters. What an exchange ends as is read before Seen, so that ended sides
+// are never more than those seen.
+func (k *Kernel) Counters() (Counters, error) {
+	c := Counters{Exchanges: Exchanges{Dropped: make(map[string]uint64)}, Events: make(map[string]uint64)}
+	cpus := make([]uint64, ebpf.MustPossibleCPU())
+	for s := ambitStatSTATS; s > 0; s-- {
+		stat := s - 1
+		if err := k.objs.Stats.Lookup(uint32(stat), &cpus); err != nil {
+			return c, fmt.Errorf("read counter %d: %w", stat, err)
+		}
+		var sum uint64
+		for _, n := range cpus {
+			sum += n
+		}
+		switch {
+		case stat == ambitStatSTAT_SEEN:
+			c.Exchanges.Seen = sum
+		case stat == ambitStatSTAT_UNSAMPLED:
+			c.Exchanges.Unsampled = sum
+		case stat == ambitStatSTAT_SUBMITTED:
+			c.Exchanges.Submitted = sum
+		case dropNames[stat] != "":
+			c.Exchanges.Dropped[dropNames[stat]] = sum
+		default:
+			c.Events[eventNames[stat]] = sum
+		}
+	}
+	return c, nil
+}
+
+// MapInfo is one map and the memory it holds.
+type MapInfo struct {
+	Name  string
+	Bytes uint64 // as the kernel accounts for it; grows with use where a map is not preallocated
+}
+
+// ProgramInfo is one program and what it has run.
+type ProgramInfo struct {
+	Name     string
+	Runs     uint64
+	NS       uint64 // total; both are 0 unless the kernel keeps run time statistics
+	Verified uint32 // instructions that the verifier looked at
+}
+
+// Maps lists all maps.
+func (k *Kernel) Maps() ([]MapInfo, error) {
+	m := &k.objs.ambitMaps
+	var out []MapInfo
+	for _, e := range []struct {
+		name string
+		m    *ebpf.Map
+	}{
+		{"flows", m.Flows}, {"waiting", m.Waiting}, {"carries", m.Carries}, {"windows", m.Windows},
+		{"tap_parts", m.TapParts}, {"ignored", m.Ignored}, {"sockets", m.Sockets}, {"openers", m.Openers},
+		{"tapped", m.Tapped}, {"cidrs", m.Cidrs}, {"excluded_cgroups", m.ExcludedCgroups},
+		{"excluded_ports", m.ExcludedPorts}, {"rates", m.Rates}, {"stats", m.Stats}, {"services", m.Services},
+		{"service_count", m.ServiceCount}, {"reds", m.Reds}, {"records", m.Records}, {"entry", m.Entry},
+	} {
+		info, err := e.m.Info()
+		if err != nil {
+			return nil, fmt.Errorf("ask for map %s: %w", e.name, err)
+		}
+		bytes, _ := info.Memlock()
+		out = append(out, MapInfo{Name: e.name, Bytes: bytes})
+	}
+	return out, nil
+}
+
+// ProgramOf tells what one program has run.
+func ProgramOf(p *ebpf.Program) (ProgramInfo, error) {
+	info, err := p.Info()
+	if err != nil {
+		return ProgramInfo{}, fmt.Errorf("ask for program %s: %w", p, err)
+	}
+	out := ProgramInfo{Name: info.Name}
+	if n, ok := info.VerifiedInstructions(); ok {
+		out.Verified = n
+	}
+	stats, err := p.Stats()
+	if err != nil {
+		return out, fmt.Errorf("ask for the run time of %s: %w", info.Name, err)
+	}
+	out.Runs, out.NS = stats.RunCount, uint64(stats.Runtime)
+	return out, nil
+}
+
+// Programs lists the loaded programs. The tap runs as part of the stubs, which have its run time.
+func (k *Kernel) Programs() ([]ProgramInfo, error) {
+	var out []ProgramInfo
+	for _, p := range []*ebpf.Program{k.objs.Tap, k.objs.SockCreate, k.objs.Established, k.objs.Sweep, k.objs.Inventory} {
+		info, err := ProgramOf(p)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, info)
+	}
+	return out, nil
+}

@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/* From a packet to its flow, and into the parser of the flow's protocol. */
+#ifndef AMBIT_CLASSIFY_H
+#define AMBIT_CLASSIFY_H
+
+#include "../tc/flow.h"
+#include "http1.h"
+
+const volatile struct flow new_flow = {
+	.lock = 1,
+	.last_side = SIDES,
+};
+
+/* How many segments of a connection that was open before are looked at for the beginning of a message. */
+#define MISSES_MAX 65536
+
+/* The receiver's socket, which is known to the kernel by the packet's addresses; 0 where none is established. */
+static always_inline struct bpf_sock *receiver_of(struct tap *t)
+{
+	struct bpf_sock_tuple tuple = {};
+	__u32 size = sizeof(tuple.ipv4);
+	const struct endpoint *src = &t->seg->src, *dst = &t->seg->dst;
+
+	if (*(__u64 *)src->addr == 0 && *(__u32 *)(src->addr + 8) == bpf_htonl(0xffff)) {
+		tuple.ipv4.saddr = *(__u32 *)(src->addr + 12);
+		tuple.ipv4.daddr = *(__u32 *)(dst->addr + 12);
+		tuple.ipv4.sport = bpf_htons(src->port);
+		tuple.ipv4.dport = bpf_htons(dst->port);
+	} else {
+		__builtin_memcpy(tuple.ipv6.saddr, src->addr, 16);
+		__builtin_memcpy(tuple.ipv6.daddr, dst->addr, 16);
+		tuple.ipv6.sport = bpf_htons(src->port);
+		tuple.ipv6.dport = bpf_htons(dst->port);
+		size = sizeof(tuple.ipv6);
+	}
+	return bpf_skc_lookup_tcp(t->skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+}
+
+static always_inline void begin_halves(struct tap *t, struct flow *f, __u32 sender, const struct sock_info *info,
+				       bool info_is_sender)
+{
+	if (info && info->role) {
+		bool opener = info->role == ROLE_OPENER;
+		f->isn[SIDE_OPENER] = opener ? info->isn_local : info->isn_remote;
+		f->isn[SIDE_ACCEPTOR] = opener ? info->isn_remote : info->isn_local;
+		f->opened = 1;
+		f->half[SIDE_OPENER].next_seq = f->isn[SIDE_OPENER] + 1;
+		f->half[SIDE_ACCEPTOR].next_seq = f->isn[SIDE_ACCEPTOR] + 1;
+		return;
+	}
+	f->half[sender & 1].next_seq = t->seg->seq;
+	f->half[!sender].next_seq = t->seg->ack;
+	f->half[SIDE_OPENER].state = HALF_LOST;
+	f->half[SIDE_ACCEPTOR].state = HALF_LOST;
+}
+
+/*
+ * A connection is taken up with the first segment that could begin a request or a response. Everything that is not an
+ * application's, or not HTTP, is remembered as ignored; so the next segment costs a look at one array.
+ */
+static __noinline struct flow *take_up(struct tap *t)
+{
+	__u32 ingress = t->hook == HOOK_INGRESS;
+	struct sock_info *info = 0;
+	struct bpf_sock *receiver = 0, *local;
+	struct flow *f = 0;
+	__u64 text = 0;
+	__u32 n = t->seg->len < 8 ? t->seg->len : 8, sender;
+	bool wanted = false, fresh;
+
+	if (is_excluded_port(t)) {
+		ignore(t->fingerprint);
+		return 0;
+	}
+	if (t->hook != HOOK_EGRESS) {
+		receiver = receiver_of(t);
+		if (receiver && (receiver->state == BPF_TCP_LISTEN || receiver->state == BPF_TCP_NEW_SYN_RECV)) {
+			bpf_sk_release(receiver);
+			receiver = 0;
+		}
+	}
+	local = ingress ? receiver : t->sk;
+	if (!local) {
+		count(STAT_NO_SOCKET);
+		goto out;
+	}
+
+	struct bpf_sock *full = bpf_sk_fullsock(local);
+	if (!full)
+		goto out;
+	info = bpf_sk_storage_get(&sockets, full, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!info)
+		count(STAT_STORAGE_NOMEM);
+	if (info && (info->ended || info->not_http)) {
+		ignore(t->fingerprint);
+		goto out;
+	}
+	fresh = info && info->role;
+
+	if (n == 8) {
+		if (bpf_skb_load_bytes(t->skb, t->seg->payload, &text, 8))
+			goto out;
+	} else if (n) {
+		for (__u32 i = 0; i < 7; i++)
+			if (i < n && bpf_skb_load_bytes(t->skb, t->seg->payload + i, (__u8 *)&text + i, 1))
+				goto out;
+	}
+	/* Who asks is the opener; where it is not known who opened, the bytes say it. */
+	if (fresh)
+		sender = (info->role == ROLE_OPENER) == !ingress ? SIDE_OPENER : SIDE_ACCEPTOR;
+	else
+		sender = begins_response(text, n) ? SIDE_ACCEPTOR : SIDE_OPENER;
+	wanted = sender == SIDE_OPENER ? begins_request(text, n) : begins_response(text, n) && !fresh;
+	if (!wanted) {
+		bool begun = fresh && t->seg->seq == (ingress ? info->isn_remote : info->isn_local) + 1;
+		if (begun || (info && ++info->misses >= MISSES_MAX)) {
+			count(STAT_NOT_HTTP);
+			if (info)
+				info->not_http = 1;
+			ignore(t->fingerprint);
+		}
+		goto out;
+	}
+
+	if (bpf_map_update_elem(&flows, t->key, (void *)&new_flow, BPF_NOEXIST)) {
+		f = bpf_map_lookup_elem(&flows, t->key);
+		if (!f)
+			count(STAT_FLOWS_FULL);
+		goto out;
+	}
+	f = bpf_map_lookup_elem(&flows, t->key);
+	if (!f)
+		goto out;
+	f->fingerprint = t->fingerprint;
+	f->id = t->fingerprint ^ bpf_ktime_get_ns();
+	f->opener = (sender == SIDE_OPENER) == !!t->sender_is_a ? 1 : 2;
+	begin_halves(t, f, sender, info, !ingress);
+	link_socket(t, f, ingress ? !sender : sender, full);
+	if (!ingress && receiver) {
+		struct bpf_sock *peer = bpf_sk_fullsock(receiver);
+		if (peer)
+			link_socket(t, f, !sender, peer);
+	}
+
+	struct ends *ends = &f->exchange.ends;
+	struct endpoint *opener = sender == SIDE_OPENER ? &t->seg->src : &t->seg->dst;
+	__u8 about = trust_all && !have_peers ? CIDR_TRUSTED : cidr_of(opener);
+	f->trusted = trust_all || about & CIDR_TRUSTED;
+	if (ends->party[SIDE_OPENER].flags & PARTY_KNOWN)
+		f->opener_traced = !!(ends->party[SIDE_OPENER].flags & PARTY_APP);
+	else if (about & CIDR_PEER && !(info && info->opener_untraced))
+		f->opener_traced = 1;
+
+	if (!((ends->party[SIDE_OPENER].flags | ends->party[SIDE_ACCEPTOR].flags) & PARTY_APP)) {
+		/* Two proxies, or excluded: nothing here can become a span. */
+		ignore(t->fingerprint);
+		bpf_map_delete_elem(&flows, t->key);
+		f = 0;
+		goto out;
+	}
+	unlock_flow(f);
+out:
+	if (receiver)
+		bpf_sk_release(receiver);
+	return f;
+}
+
+/* The packet's socket is of the tapped namespace. */
+static always_inline bool sent_here(struct tap *t, struct bpf_sock *sk)
+{
+	if (netns_from_packet)
+		return bpf_get_netns_cookie(t->skb) == t->netns;
+	struct sock_info *info = bpf_sk_storage_get(&sockets, sk, 0, 0);
+	return info && info->party.netns == t->netns;
+}
+
+/* The sender's socket, where it is one of this namespace. Bridges and veths also pass packets of others. */
+static always_inline struct bpf_sock *sender_here(struct tap *t)
+{
+	if (t->hook == HOOK_INGRESS || !t->skb->sk)
+		return 0;
+	struct bpf_sock *sk = bpf_sk_fullsock(t->skb->sk);
+	if (!sk || sk->protocol != TCP_PROTOCOL || !sk->dst_port)
+		return 0;
+	if (t->hook == HOOK_EGRESS && !sent_here(t, sk))
+		return 0;
+	return sk;
+}
+
+static always_inline void find_key(struct tap *t)
+{
+	if (t->hook == HOOK_LO_EGRESS && t->sk) {
+		struct endpoint remote;
+		remote_of(t->sk, &remote);
+		set_key(t, &t->seg->src, &remote);
+	} else {
+		set_key(t, &t->seg->src, &t->seg->dst);
+	}
+}
+
+static always_inline void feed(struct tap *t, struct flow *f)
+{
+	__u32 side = sender_of(t, f);
+	struct ends *ends = &f->exchange.ends;
+
+	if (t->sk && side < SIDES && !(ends->party[side & 1].flags & PARTY_KNOWN))
+		link_socket(t, f, side, t->sk);
+	if (t->seg->len && !f->ended) {
+		struct arrival a = {
+			.now = bpf_ktime_get_ns(),
+			.payload = t->seg->payload,
+			.end = t->seg->len,
+			.side = side,
+			.seq = t->seg->seq,
+			.ack = t->seg->ack,
+		};
+		http1_segment(t->skb, f, &a);
+	}
+	if (t->seg->flags & TCP_RST)
+		conclude_all(f, ENDING_RESET, bpf_ktime_get_ns());
+	else if (t->seg->flags & TCP_FIN && side == SIDE_ACCEPTOR) {
+		http1_end(f, side);
+		conclude_all(f, ENDING_CLOSED, bpf_ktime_get_ns());
+	}
+}
+
+/* A connection that is not worth a look any more makes room. */
+static always_inline void release(struct tap *t, struct flow *f)
+{
+	ignore(t->fingerprint);
+	if (t->sk) {
+		struct sock_info *info = bpf_sk_storage_get(&sockets, t->sk, 0, 0);
+		if (info)
+			info->not_http = 1;
+	}
+	bpf_map_delete_elem(&flows, t->key);
+}
+
+/* One packet at one hook of a tapped namespace. */
+static always_inline void tap_packet(struct tap *t)
+{
+	if (!parse_segment(t->skb, t->seg))
+		return;
+	t->sk = sender_here(t);
+	if (t->hook == HOOK_EGRESS && !t->sk && !(t->seg->flags & TCP_RST))
+		return;
+	find_key(t);
+	__u64 *slot = ignored_slot(t->fingerprint);
+	if (slot && *slot == t->fingerprint) {
+		/* The ports are used again by a new connection. */
+		if (t->seg->flags & TCP_SYN)
+			*slot = 0;
+		return;
+	}
+	if (t->seg->flags & TCP_SYN)
+		return;
+	struct flow *f = bpf_map_lookup_elem(&flows, t->key);
+	if (!f) {
+		if (!t->seg->len)
+			return;
+		f = take_up(t);
+		if (!f)
+			return;
+	}
+	if (!lock_flow(f, t->fingerprint)) {
+		count(STAT_CONTENDED);
+		return;
+	}
+	feed(t, f);
+	bool over = f->ended;
+	unlock_flow(f);
+	if (over)
+		release(t, f);
+}
+
+/* The last of a socket: what still waits for a response will not get one. */
+static always_inline void socket_closed(struct bpf_sock *sk, __u32 was)
+{
+	struct sock_info *info = bpf_sk_storage_get(&sockets, sk, 0, 0);
+
+	if (!info)
+		return;
+	info->ended = 1;
+	if (!info->linked)
+		return;
+	struct flow *f = bpf_map_lookup_elem(&flows, &info->key);
+	if (!f)
+		return;
+	if (!lock_flow(f, f->fingerprint)) {
+		count(STAT_CONTENDED);
+		return;
+	}
+	/* From these two a socket only goes straight to CLOSE when the connection was reset or aborted. */
+	bool reset = was == BPF_TCP_ESTABLISHED || was == BPF_TCP_CLOSE_WAIT;
+	http1_end(f, SIDE_ACCEPTOR);
+	conclude_all(f, reset ? ENDING_RESET : ENDING_CLOSED, bpf_ktime_get_ns());
+	bool last = f->sockets <= 1;
+	if (f->sockets)
+		f->sockets--;
+	forget_line(f, SIDE_OPENER);
+	forget_line(f, SIDE_ACCEPTOR);
+	unlock_flow(f);
+	if (last) {
+		count(STAT_FLOWS_ENDED);
+		bpf_map_delete_elem(&flows, &info->key);
+	}
+}
+
+#endif

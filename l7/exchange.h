@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/*
+ * Exchanges: from the first byte of a request to the record that leaves the kernel. Protocols call begin, headed
+ * and conclude; nothing else makes or ends an exchange.
+ */
+#ifndef AMBIT_EXCHANGE_H
+#define AMBIT_EXCHANGE_H
+
+#include "red.h"
+#include "sample.h"
+
+/* The ring buffer wakes its reader when this much waits; below, the reader looks by itself. */
+#define WAKE_BYTES 65536
+
+static always_inline bool is_app(const struct exchange *ex, __u32 side)
+{
+	return ex->ends.party[side].flags & PARTY_APP;
+}
+
+/* Counts an exchange as begun for each side that is known to be an application's and was not counted yet. */
+static always_inline void see(struct exchange *ex)
+{
+	__u32 n = 0;
+
+	for (__u32 side = 0; side < SIDES; side++) {
+		if (!is_app(ex, side) || ex->seen & (1 << side))
+			continue;
+		ex->seen |= 1 << side;
+		n++;
+	}
+	if (n)
+		count_n(STAT_SEEN, n);
+}
+
+static always_inline __u32 sides_of(__u8 mask)
+{
+	return (mask & 1) + (mask >> 1 & 1);
+}
+
+__noinline int drop(struct exchange *ex, __u32 stat)
+{
+	if (!ex)
+		return 0;
+	see(ex);
+	if (ex->seen)
+		count_n(stat, sides_of(ex->seen));
+	return 0;
+}
+
+static always_inline void submit(struct exchange *ex)
+{
+	__u32 size = offsetof(struct exchange, text) + ex->used;
+
+	opaque(size);
+	if (size > sizeof(*ex))
+		size = sizeof(*ex);
+	__u64 wake = bpf_ringbuf_query(&records, BPF_RB_AVAIL_DATA) >= WAKE_BYTES ? BPF_RB_FORCE_WAKEUP
+										    : BPF_RB_NO_WAKEUP;
+	if (bpf_ringbuf_output(&records, ex, size, wake))
+		count_n(STAT_DROP_RING_FULL, sides_of(ex->kept));
+	else
+		count_n(STAT_SUBMITTED, sides_of(ex->kept));
+}
+
+/* Fills in the IDs that only a span needs. */
+static always_inline void name(struct exchange *ex)
+{
+	if (!(ex->flags & (EXCHANGE_TRACE_HEADER | EXCHANGE_TRACE_REQUEST_ID)))
+		*(__u64 *)ex->trace_id = derive(ex->place, DOMAIN_TRACE_HIGH);
+	*(__u64 *)ex->span_id[SIDE_OPENER] = derive(ex->place, DOMAIN_OPENER_SPAN);
+	*(__u64 *)ex->span_id[SIDE_ACCEPTOR] = derive(ex->place, DOMAIN_ACCEPTOR_SPAN);
+}
+
+/* The one end of every exchange that was not dropped: counters for all, a record for what is kept. */
+__noinline int conclude(struct flow *f, struct exchange *ex, __u32 ending, __u64 end_ns)
+{
+	if (!f || !ex)
+		return 0;
+	ex->status = f->response.status;
+	ex->first_ns = f->response.first_ns;
+	ex->response_body = f->half[SIDE_ACCEPTOR].body;
+	ex->ending = ending;
+	ex->end_ns = end_ns > ex->start_ns ? end_ns : ex->start_ns;
+	if (ex != &f->exchange)
+		ex->ends = f->exchange.ends;
+	else
+		ex->request_body = f->half[SIDE_OPENER].body;
+	see(ex);
+	for (__u32 side = 0; side < SIDES; side++)
+		if (is_app(ex, side))
+			red_count(ex, side);
+	/* A head that the connection's end cut off still gets its decision. */
+	if (!(ex->flags & EXCHANGE_HEAD_DONE))
+		sample(ex);
+	if (ex->reason == REASON_NONE) {
+		count_n(STAT_UNSAMPLED, sides_of(ex->seen));
+		return 0;
+	}
+	ex->kept = ex->seen;
+	if (f->opener_traced)
+		ex->flags |= EXCHANGE_OPENER_TRACED;
+	name(ex);
+	if (ex->kept)
+		submit(ex);
+	return 0;
+}
+
+static always_inline __u32 outstanding(const struct flow *f)
+{
+	return f->next - f->first;
+}
+
+/*
+ * A request begins. The exchange before it, if it still waits for its response, makes room.
+ * Where it can't be kept it is lost alone: its number stays, so the others keep their responses.
+ */
+static always_inline struct exchange *begin(struct flow *f, __u64 now, __u32 seq, __u32 ack)
+{
+	struct exchange *ex = &f->exchange;
+
+	if (outstanding(f)) {
+		struct part_key key = { f->id, f->held };
+		ex->request_body = f->half[SIDE_OPENER].body;
+		if (f->held != f->next - 1)
+			; /* it was dropped before */
+		else if (outstanding(f) > PIPELINE_MAX || bpf_map_update_elem(&waiting, &key, ex, BPF_ANY))
+			drop(ex, STAT_DROP_PIPELINE);
+	} else {
+		f->response.status = 0;
+		f->response.first_ns = 0;
+		f->response.headed = 0;
+	}
+	__u64 bit = 1ULL << (f->next & 63);
+	f->heads &= ~bit;
+	f->connects &= ~bit;
+	f->held = f->next++;
+
+	ex->start_ns = now;
+	ex->flags = f->opened ? 0 : EXCHANGE_JOINED;
+	ex->place[0] = (__u64)(f->opened ? f->isn[SIDE_OPENER] : seq) << 32 |
+		       (f->opened ? f->isn[SIDE_ACCEPTOR] : ack);
+	ex->place[1] = f->opened ? seq - f->isn[SIDE_OPENER] : 1ULL << 32;
+	ex->request_body = 0;
+	ex->randomness = 0;
+	ex->threshold = 0;
+	ex->cut = 0;
+	ex->used = 0;
+	ex->seen = 0;
+	ex->kept = 0;
+	ex->trace_flags = 0;
+	ex->reason = REASON_NONE;
+	ex->protocol = PROTOCOL_HTTP1;
+	__builtin_memset(ex->header_parent, 0, sizeof(ex->header_parent));
+	__builtin_memset(ex->fields, 0, sizeof(ex->fields));
+	see(ex);
+	return ex;
+}
+
+/* The oldest exchange is over. */
+static always_inline void conclude_first(struct flow *f, __u8 ending, __u64 end_ns)
+{
+	if (!outstanding(f))
+		return;
+	struct part_key key = { f->id, f->first };
+	if (f->first == f->held) {
+		conclude(f, &f->exchange, ending, end_ns);
+	} else {
+		struct exchange *ex = bpf_map_lookup_elem(&waiting, &key);
+		if (ex) {
+			conclude(f, ex, ending, end_ns);
+			bpf_map_delete_elem(&waiting, &key);
+		}
+	}
+	f->first++;
+	f->response.status = 0;
+	f->response.first_ns = 0;
+	f->response.headed = 0;
+	f->half[SIDE_ACCEPTOR].body = 0;
+}
+
+static always_inline void drop_first(struct flow *f, __u32 stat)
+{
+	struct part_key key = { f->id, f->first };
+
+	if (f->first == f->held) {
+		drop(&f->exchange, stat);
+	} else {
+		struct exchange *ex = bpf_map_lookup_elem(&waiting, &key);
+		if (ex) {
+			drop(ex, stat);
+			bpf_map_delete_elem(&waiting, &key);
+		}
+	}
+	f->first++;
+	f->response.status = 0;
+	f->response.first_ns = 0;
+	f->response.headed = 0;
+}
+
+struct many {
+	struct flow *flow;
+	__u64 end_ns;
+	__u32 what; /* an ending, or a stat */
+	__u32 pad;
+};
+
+static long conclude_next(__u64 i, struct many *m)
+{
+	if (!outstanding(m->flow))
+		return 1;
+	conclude_first(m->flow, m->what, m->end_ns);
+	return 0;
+}
+
+static long drop_next(__u64 i, struct many *m)
+{
+	if (!outstanding(m->flow))
+		return 1;
+	drop_first(m->flow, m->what);
+	return 0;
+}
+
+/* Numbers without an exchange behind them count too, so the bound is above PIPELINE_MAX. */
+#define MANY_MAX 256
+
+static always_inline void conclude_all(struct flow *f, __u8 ending, __u64 end_ns)
+{
+	struct many m = { f, end_ns, ending };
+
+	if (outstanding(f))
+		bpf_loop(MANY_MAX, conclude_next, &m, 0);
+	f->first = f->next;
+}
+
+static always_inline void drop_all(struct flow *f, __u32 stat)
+{
+	struct many m = { f, 0, stat };
+
+	if (outstanding(f))
+		bpf_loop(MANY_MAX, drop_next, &m, 0);
+	f->first = f->next;
+}
+
+/* Drops the newest exchange alone: its head never became whole. */
+static always_inline void drop_newest(struct flow *f, __u32 stat)
+{
+	if (!outstanding(f) || f->exchange.flags & EXCHANGE_HEAD_DONE)
+		return;
+	drop(&f->exchange, stat);
+	f->next--;
+}
+
+#endif

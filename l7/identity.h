@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/*
+ * IDs that nobody sent. Both ends of a connection, on one node or two, derive the same ones from what they
+ * see alike: the initial sequence numbers, the request's place, and a key.
+ */
+#ifndef AMBIT_IDENTITY_H
+#define AMBIT_IDENTITY_H
+
+#include "../bpf/config.h"
+#include "../bpf/maps.h"
+
+/* Domains of the hash, so that one input gives unrelated values. */
+enum domain {
+	DOMAIN_OPENER_SPAN = SIDE_OPENER,
+	DOMAIN_ACCEPTOR_SPAN = SIDE_ACCEPTOR,
+	DOMAIN_TRACE_HIGH,
+	DOMAIN_TRACE_LOW,
+	DOMAIN_REQUEST_ID_HIGH,
+	DOMAIN_REQUEST_ID_LOW,
+};
+
+struct sip {
+	__u64 v0, v1, v2, v3;
+};
+
+static always_inline __u64 rotl(__u64 x, int n)
+{
+	return x << n | x >> (64 - n);
+}
+
+static always_inline void sip_round(struct sip *s)
+{
+	s->v0 += s->v1;
+	s->v1 = rotl(s->v1, 13) ^ s->v0;
+	s->v0 = rotl(s->v0, 32);
+	s->v2 += s->v3;
+	s->v3 = rotl(s->v3, 16) ^ s->v2;
+	s->v0 += s->v3;
+	s->v3 = rotl(s->v3, 21) ^ s->v0;
+	s->v2 += s->v1;
+	s->v1 = rotl(s->v1, 17) ^ s->v2;
+	s->v2 = rotl(s->v2, 32);
+}
+
+static always_inline void sip_start(struct sip *s)
+{
+	__u64 k0 = id_key[0], k1 = id_key[1];
+
+	s->v0 = k0 ^ 0x736f6d6570736575ULL;
+	s->v1 = k1 ^ 0x646f72616e646f6dULL;
+	s->v2 = k0 ^ 0x6c7967656e657261ULL;
+	s->v3 = k1 ^ 0x7465646279746573ULL;
+}
+
+static always_inline void sip_word(struct sip *s, __u64 m)
+{
+	s->v3 ^= m;
+	sip_round(s);
+	s->v0 ^= m;
+}
+
+/* SipHash-1-3 over 64-bit words; the last word carries the domain. Never 0, which would be an invalid ID. */
+static always_inline __u64 sip_end(struct sip *s, __u64 last)
+{
+	sip_word(s, last);
+	s->v2 ^= 0xff;
+	sip_round(s);
+	sip_round(s);
+	sip_round(s);
+	__u64 h = s->v0 ^ s->v1 ^ s->v2 ^ s->v3;
+	return h ? h : 1;
+}
+
+static always_inline __u64 derive(const __u64 place[2], __u64 domain)
+{
+	struct sip s;
+
+	sip_start(&s);
+	sip_word(&s, place[0]);
+	sip_word(&s, place[1]);
+	return sip_end(&s, domain);
+}
+
+/* The last 56 bits of a trace ID are its randomness. */
+static always_inline __u64 randomness_of(const __u8 *trace_id)
+{
+	return bpf_be64_to_cpu(load64(trace_id + 8)) & 0x00ffffffffffffffULL;
+}
+
+#endif

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/* Counters of every exchange, kept or not: requests, errors and latency. */
+#ifndef AMBIT_RED_H
+#define AMBIT_RED_H
+
+#include "../bpf/maps.h"
+
+static always_inline __u32 log2_floor(__u64 v)
+{
+	__u32 n = 0;
+
+	if (v >> 32) {
+		n += 32;
+		v >>= 32;
+	}
+	if (v >> 16) {
+		n += 16;
+		v >>= 16;
+	}
+	if (v >> 8) {
+		n += 8;
+		v >>= 8;
+	}
+	if (v >> 4) {
+		n += 4;
+		v >>= 4;
+	}
+	if (v >> 2) {
+		n += 2;
+		v >>= 2;
+	}
+	return n + (v >> 1);
+}
+
+static always_inline __u32 red_bucket(__u64 ns)
+{
+	__u64 us = ns / 1000;
+
+	if (!us)
+		return 0;
+	__u32 octave = log2_floor(us);
+	/* In quarters of a microsecond the two bits below the leading one are the step, in octave 0 too. */
+	__u32 step = (ns / 250 >> octave) & 3;
+	__u32 bucket = 1 + 4 * octave + step;
+	return bucket < RED_BUCKETS ? bucket : RED_BUCKETS - 1;
+}
+
+static always_inline bool is_error(__u32 side, __u16 status, __u8 ending)
+{
+	if (ending != ENDING_RESPONSE || status >= 500)
+		return true;
+	return side == SIDE_OPENER && status >= 400;
+}
+
+__noinline int red_count(const struct exchange *ex, __u32 side)
+{
+	if (!ex || side >= SIDES)
+		return 0;
+	__u32 class = ex->status / 100;
+	__u64 ns = ex->end_ns - ex->start_ns;
+
+	if (class >= RED_CLASSES)
+		class = 0;
+	__u32 index = (ex->ends.party[side].service * SIDES + side) * RED_CLASSES + class;
+	struct red *r = bpf_map_lookup_elem(&reds, &index);
+	if (!r)
+		return 0;
+	__sync_fetch_and_add(&r->count, 1);
+	__sync_fetch_and_add(&r->sum_ns, ns);
+	if (is_error(side, ex->status, ex->ending))
+		__sync_fetch_and_add(&r->errors, 1);
+	__u32 bucket = red_bucket(ns);
+	opaque(bucket);
+	if (bucket < RED_BUCKETS)
+		__sync_fetch_and_add(&r->buckets[bucket], 1);
+	return 0;
+}
+
+#endif

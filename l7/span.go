@@ -1,0 +1,141 @@
+// Package l7 turns the kernel's records into spans: it knows the protocols' fields and nothing of
+// sockets, exporters or Kubernetes.
+package l7
+
+import "net/netip"
+
+// Kind is the side of an exchange that a span tells of.
+type Kind uint8
+
+const (
+	// Client is the side that opened the connection.
+	Client Kind = iota
+	// Server is the side that accepted it.
+	Server
+)
+
+func (k Kind) String() string {
+	if k == Client {
+		return "CLIENT"
+	}
+	return "SERVER"
+}
+
+// Ending is how an exchange ended.
+type Ending uint8
+
+const (
+	// EndedByResponse is the normal end: the last byte of the response.
+	EndedByResponse Ending = iota
+	// EndedByClose means that the connection was closed before the response was whole.
+	EndedByClose
+	// EndedByReset means that it was reset.
+	EndedByReset
+	// EndedByIdle means that ambit's own idle limit passed.
+	EndedByIdle
+)
+
+// Reason is why a span was kept.
+type Reason uint8
+
+const (
+	// ReasonHead is the head rate.
+	ReasonHead Reason = iota + 1
+	// ReasonParent is the caller's decision, from traceparent or b3.
+	ReasonParent
+)
+
+func (r Reason) String() string {
+	switch r {
+	case ReasonHead:
+		return "head"
+	case ReasonParent:
+		return "parent"
+	}
+	return "none"
+}
+
+// Cut says which values are longer than what the kernel kept of them.
+type Cut uint16
+
+// The bits of Cut.
+const (
+	CutRequestLine Cut = 1 << iota
+	CutHost
+	CutUserAgent
+	CutRequestID
+	CutTraceState
+)
+
+// Owner is the process and cgroup behind the span's socket, as the kernel knows it. Zero is unknown.
+type Owner struct {
+	Cookie    uint64 // socket cookie
+	Cgroup    uint64 // cgroup v2 id
+	NetNS     uint64 // network namespace cookie
+	StartedNS uint64 // process start, nanoseconds of CLOCK_BOOTTIME
+	PID       uint32 // thread group, in the initial pid namespace
+	UID       uint32
+	Comm      string
+}
+
+// Attribute is one attribute of a resource. The value is a string or an int64.
+type Attribute struct {
+	Key string
+	Str string
+	Int int64
+	// IsInt tells which of the two holds.
+	IsInt bool
+}
+
+// Resource describes the service that a span belongs to. It is shared by the spans of one service
+// instance and never changes once it is made.
+type Resource struct {
+	// ServiceName is the value of service.name, also among Attributes.
+	ServiceName string
+	Attributes  []Attribute
+}
+
+// Span is one exchange side that was kept. Strings are valid UTF-8. An empty string or a zero Addr is
+// unknown or absent.
+type Span struct {
+	TraceID  [16]byte
+	SpanID   [8]byte
+	ParentID [8]byte // zero: a root
+	Kind     Kind
+
+	Start     int64 // nanoseconds since the Unix epoch: first byte of the request
+	FirstByte int64 // first byte of the final response, 0 is none
+	End       int64 // last byte of the response, or when it was given up
+
+	Method         string // one of the known methods, or "_OTHER"; "" is unknown
+	MethodOriginal string // as sent, where it differs from Method
+	Scheme         string // "http"
+	Path           string
+	Query          string // without "?"; not redacted yet
+	HasQuery       bool   // tells "?" with nothing behind it from no query
+	Host           string // from the target or the Host header, without the port
+	Port           uint16 // from there, or the scheme's default; 0 where Host is empty
+	Version        string // "1.1", "1.0"; "" is unknown
+	UserAgent      string
+	RequestID      string
+	TraceState     string // the caller's, with ambit's ot=th written in
+	Status         int    // 0 is none
+
+	RequestBody  int64 // bytes
+	ResponseBody int64
+
+	Local  netip.AddrPort // the span's own socket
+	Remote netip.AddrPort // its peer; of a client the original destination
+
+	Ending Ending
+	Reason Reason
+	// Threshold is T of consistent probability sampling, 56 bits, where HasThreshold.
+	Threshold    uint64
+	HasThreshold bool
+	TraceFlags   uint8 // to export: the sampled bit is always set
+	Cut          Cut
+	Joined       bool // the connection was open before ambit saw it
+
+	Owner    Owner
+	Resource *Resource // nil until meta.Enrich
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/* Ends what nothing else ends: exchanges past the idle limit, flows whose sockets told nothing of their end. */
+#ifndef AMBIT_SWEEP_H
+#define AMBIT_SWEEP_H
+
+#include "classify.h"
+
+struct sweep {
+	__u64 now;
+};
+
+static long sweep_flow(void *map, struct flow_key *key, struct flow *f, struct sweep *s)
+{
+	__u64 last = f->half[SIDE_OPENER].last_ns;
+
+	if (f->half[SIDE_ACCEPTOR].last_ns > last)
+		last = f->half[SIDE_ACCEPTOR].last_ns;
+	/* Bytes that came since the sweep began are newer than now. */
+	if (s->now < last + idle_limit_ns)
+		return 0;
+	if (outstanding(f)) {
+		if (!lock_flow(f, f->fingerprint))
+			return 0;
+		conclude_all(f, ENDING_IDLE, s->now);
+		f->half[SIDE_OPENER].state = HALF_LOST;
+		f->half[SIDE_ACCEPTOR].state = HALF_LOST;
+		forget_line(f, SIDE_OPENER);
+		forget_line(f, SIDE_ACCEPTOR);
+		unlock_flow(f);
+	}
+	if (!f->sockets) {
+		count(STAT_FLOWS_ENDED);
+		bpf_map_delete_elem(&flows, key);
+	}
+	return 0;
+}
+
+static always_inline void sweep_flows(void)
+{
+	struct sweep s = { bpf_ktime_get_ns() };
+
+	bpf_for_each_map_elem(&flows, sweep_flow, &s, 0);
+}
+
+#endif

@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/*
+ * Flows: a connection as one network namespace sees it, found from every packet of it.
+ *
+ * On lo the two directions carry different addresses where a redirect is in between (design: the table in
+ * docs/architecture.md). What both can be brought to is (the packet's source, the remote address of the
+ * sender's socket). On other interfaces both directions carry the addresses of the wire.
+ */
+#ifndef AMBIT_FLOW_H
+#define AMBIT_FLOW_H
+
+#include "parse.h"
+#include "socket.h"
+
+/* Where a packet was met. The stub of each hook says so in skb->cb[2]. */
+enum hook {
+	HOOK_LO_EGRESS,
+	HOOK_EGRESS,
+	HOOK_INGRESS,
+};
+
+struct tap {
+	struct __sk_buff *skb;
+	struct bpf_sock *sk; /* the sender's, where it is of this namespace; else 0 */
+	struct segment *seg;
+	struct flow_key *key;
+	__u64 netns; /* cookie of the tapped namespace */
+	__u64 fingerprint; /* of key */
+	__u32 hook;
+	__u32 sender_is_a; /* the packet's source is key->a */
+};
+
+static always_inline __u64 mix(__u64 h, __u64 v)
+{
+	h = (h ^ v) * 0x9e3779b97f4a7c15ULL;
+	return h ^ (h >> 29);
+}
+
+static always_inline bool endpoint_less(const struct endpoint *x, const struct endpoint *y)
+{
+	__u64 xl = *(__u64 *)(x->addr + 8), yl = *(__u64 *)(y->addr + 8);
+	__u64 xh = *(__u64 *)x->addr, yh = *(__u64 *)y->addr;
+
+	if (xh != yh)
+		return xh < yh;
+	if (xl != yl)
+		return xl < yl;
+	return x->port < y->port;
+}
+
+static always_inline void set_key(struct tap *t, const struct endpoint *from, const struct endpoint *to)
+{
+	const struct endpoint *a = from, *b = to;
+
+	t->sender_is_a = endpoint_less(from, to);
+	if (!t->sender_is_a) {
+		a = to;
+		b = from;
+	}
+	t->key->netns = t->netns;
+	endpoint_v6((struct endpoint *)t->key->a, a->addr);
+	endpoint_v6((struct endpoint *)t->key->b, b->addr);
+	t->key->a_port = a->port;
+	t->key->b_port = b->port;
+	t->key->pad = 0;
+
+	__u64 h = mix(t->netns, *(__u64 *)a->addr ^ (__u64)a->port << 48 ^ (__u64)b->port << 32);
+	h = mix(h, *(__u64 *)(a->addr + 8));
+	h = mix(h, *(__u64 *)b->addr);
+	h = mix(h, *(__u64 *)(b->addr + 8));
+	t->fingerprint = h | 1;
+}
+
+/* A field of a socket is read where it is named: the verifier allows no pointer into it, which clang would make. */
+#define sk_field(sk, field)                                                               \
+	({                                                                                \
+		__u32 __v = *(volatile __u32 *)&(sk)->field;                              \
+		opaque(__v);                                                              \
+		__v;                                                                      \
+	})
+
+static always_inline void local_of(struct bpf_sock *sk, struct endpoint *e)
+{
+	if (sk->family == AF_INET6) {
+		__u32 addr[4] = { sk_field(sk, src_ip6[0]), sk_field(sk, src_ip6[1]),
+				  sk_field(sk, src_ip6[2]), sk_field(sk, src_ip6[3]) };
+		endpoint_v6(e, addr);
+	} else {
+		endpoint_v4(e, sk_field(sk, src_ip4));
+	}
+	e->port = sk->src_port;
+}
+
+static always_inline void remote_of(struct bpf_sock *sk, struct endpoint *e)
+{
+	if (sk->family == AF_INET6) {
+		__u32 addr[4] = { sk_field(sk, dst_ip6[0]), sk_field(sk, dst_ip6[1]),
+				  sk_field(sk, dst_ip6[2]), sk_field(sk, dst_ip6[3]) };
+		endpoint_v6(e, addr);
+	} else {
+		endpoint_v4(e, sk_field(sk, dst_ip4));
+	}
+	e->port = bpf_ntohs(sk->dst_port);
+}
+
+static always_inline __u64 *ignored_slot(__u64 fingerprint)
+{
+	__u32 slot = (fingerprint >> 16) & (IGNORED_SLOTS - 1);
+
+	return bpf_map_lookup_elem(&ignored, &slot);
+}
+
+static always_inline void ignore(__u64 fingerprint)
+{
+	__u64 *slot = ignored_slot(fingerprint);
+
+	if (slot)
+		*slot = fingerprint;
+}
+
+struct spin {
+	__u32 *lock;
+	__u64 held;
+};
+
+static long try_lock(__u64 i, struct spin *s)
+{
+	/* Looking before exchanging leaves the cache line with the CPU that holds the lock. */
+	if (*(volatile __u32 *)s->lock || __sync_lock_test_and_set(s->lock, 1))
+		return 0;
+	s->held = 1;
+	return 1;
+}
+
+/* Waits a few microseconds at most: whoever holds a flow holds it for less than one. */
+static always_inline bool lock_flow(struct flow *f, __u64 fingerprint)
+{
+	if (__sync_lock_test_and_set(&f->lock, 1)) {
+		struct spin s = { &f->lock, 0 };
+		bpf_loop(1000, try_lock, &s, 0);
+		if (!s.held)
+			return false;
+	}
+	if (f->fingerprint == fingerprint)
+		return true;
+	/* The element was deleted and used again between its look-up and now. */
+	__sync_lock_test_and_set(&f->lock, 0);
+	return false;
+}
+
+static always_inline void unlock_flow(struct flow *f)
+{
+	__sync_lock_test_and_set(&f->lock, 0);
+}
+
+/* Which side sent this packet; SIDES while nobody knows who opened the connection. */
+static always_inline __u32 sender_of(const struct tap *t, const struct flow *f)
+{
+	if (!f->opener)
+		return SIDES;
+	return (f->opener == 1) == !!t->sender_is_a ? SIDE_OPENER : SIDE_ACCEPTOR;
+}
+
+/* Interns what a socket's RED counters belong to. */
+static always_inline __u32 service_of(const struct party *p)
+{
+	struct service_key key = { .netns = p->netns, .cgroup = p->cgroup };
+	__u32 zero = 0;
+
+	__builtin_memcpy(key.comm, p->comm, sizeof(key.comm));
+	__u32 *known = bpf_map_lookup_elem(&services, &key);
+	if (known)
+		return *known;
+	__u32 *handed_out = bpf_map_lookup_elem(&service_count, &zero);
+	if (!handed_out || *handed_out >= RED_SERVICES - 1) {
+		count(STAT_SERVICES_FULL);
+		return 0;
+	}
+	__u32 index = __sync_fetch_and_add(handed_out, 1) + 1;
+	if (index >= RED_SERVICES)
+		return 0;
+	/* Two CPUs may hand out two indexes for one service: the first stays, the other is never used. */
+	bpf_map_update_elem(&services, &key, &index, BPF_NOEXIST);
+	known = bpf_map_lookup_elem(&services, &key);
+	return known ? *known : 0;
+}
+
+/*
+ * Notes whose socket a side is. The mark and the uid tell proxies from applications; only an
+ * application's socket can have spans. The packet's own socket is the sender's alone.
+ */
+static always_inline void set_party(struct party *p, struct tap *t, struct bpf_sock *sk, const struct sock_info *info)
+{
+	__u32 flags = PARTY_KNOWN;
+	bool is_sender = sk == t->sk;
+
+	if (info)
+		*p = info->party;
+	p->netns = t->netns;
+	if (is_sender && !p->cgroup)
+		p->cgroup = bpf_skb_cgroup_id(t->skb);
+	if (is_sender && !p->cookie)
+		p->cookie = bpf_get_socket_cookie(t->skb);
+	if (is_ztunnel(sk) || (p->tgid && p->uid == SIDECAR_UID))
+		flags |= PARTY_PROXY;
+	else if (p->flags & PARTY_EXCLUDED || (is_sender && !p->tgid && excluded_cgroup_depths &&
+					       in_excluded_cgroup(bpf_skb_ancestor_cgroup_id(t->skb, depth))))
+		flags |= PARTY_EXCLUDED;
+	else
+		flags |= PARTY_APP;
+	p->flags = flags;
+	if (flags & PARTY_APP)
+		p->service = service_of(p);
+}
+
+/* Joins a socket and its side of a flow; from then on the socket's end is the flow's. */
+static __noinline void link_socket(struct tap *t, struct flow *f, __u32 side, struct bpf_sock *sk)
+{
+	struct ends *ends = &f->exchange.ends;
+	struct sock_info *info = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+
+	if (!info)
+		count(STAT_STORAGE_NOMEM);
+	if (side >= SIDES)
+		return;
+	set_party(&ends->party[side], t, sk, info);
+	local_of(sk, &ends->local[side]);
+	remote_of(sk, &ends->remote[side]);
+	if (!info)
+		return;
+	if (info->role && !info->linked) {
+		info->key = *t->key;
+		info->linked = 1;
+		f->sockets++;
+	}
+	if (side == SIDE_ACCEPTOR && info->opener_traced)
+		f->opener_traced = 1;
+}
+
+static always_inline bool is_excluded_port(const struct tap *t)
+{
+	__u16 src = t->seg->src.port, dst = t->seg->dst.port;
+
+	if (src == PORT_HBONE || dst == PORT_HBONE)
+		return true;
+	return have_excluded_ports &&
+	       (bpf_map_lookup_elem(&excluded_ports, &src) || bpf_map_lookup_elem(&excluded_ports, &dst));
+}
+
+static always_inline __u8 cidr_of(const struct endpoint *e)
+{
+	struct cidr key = { .prefix = 128 };
+
+	__builtin_memcpy(key.addr, e->addr, sizeof(key.addr));
+	__u8 *flags = bpf_map_lookup_elem(&cidrs, &key);
+	return flags ? *flags : 0;
+}
+
+#endif
