@@ -8,7 +8,9 @@
 #define AMBIT_ABI_H
 
 /* Raised when a struct below changes in a way that an older daemon would misread. */
-#define ABI_VERSION 1
+enum abi {
+	ABI_VERSION = 1,
+};
 
 /* An IP address and TCP port. IPv4 is v4-mapped (::ffff:a.b.c.d), so one form serves both. */
 struct endpoint {

@@ -37,6 +37,21 @@ int sock_create(struct bpf_sock *sk)
 	return 1;
 }
 
+/* The socket inside of an MPTCP one is made by the kernel, but bound by the process. */
+SEC("cgroup/post_bind4")
+int bound4(struct bpf_sock *sk)
+{
+	socket_created(sk);
+	return 1;
+}
+
+SEC("cgroup/post_bind6")
+int bound6(struct bpf_sock *sk)
+{
+	socket_created(sk);
+	return 1;
+}
+
 SEC("sockops")
 int established(struct bpf_sock_ops *ops)
 {
@@ -76,6 +91,7 @@ int inventory(struct bpf_iter__task_file *ctx)
 }
 
 /* Types that only userspace names, so that the object's BTF has them. */
+const enum abi *unused_abi __attribute__((unused));
 const enum stat *unused_stat __attribute__((unused));
 const enum field *unused_field __attribute__((unused));
 const enum ending *unused_ending __attribute__((unused));

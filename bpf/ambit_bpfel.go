@@ -13,6 +13,12 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type ambitAbi uint32
+
+const (
+	ambitAbiABI_VERSION ambitAbi = 1
+)
+
 type ambitCidr struct {
 	_      structs.HostLayout
 	Prefix uint32
@@ -181,6 +187,12 @@ type ambitIsnPair struct {
 	Acceptor uint32
 }
 
+type ambitListenerKey struct {
+	_     structs.HostLayout
+	Netns uint64
+	Port  uint64
+}
+
 type ambitPartKey struct {
 	_    structs.HostLayout
 	Flow uint64
@@ -338,6 +350,7 @@ const (
 	ambitMapExcludedPorts        = "excluded_ports"
 	ambitMapFlows                = "flows"
 	ambitMapIgnored              = "ignored"
+	ambitMapListeners            = "listeners"
 	ambitMapOpeners              = "openers"
 	ambitMapRates                = "rates"
 	ambitMapRecords              = "records"
@@ -350,6 +363,8 @@ const (
 	ambitMapTapped               = "tapped"
 	ambitMapWaiting              = "waiting"
 	ambitMapWindows              = "windows"
+	ambitProgBound4              = "bound4"
+	ambitProgBound6              = "bound6"
 	ambitProgEstablished         = "established"
 	ambitProgInventory           = "inventory"
 	ambitProgSockCreate          = "sock_create"
@@ -363,6 +378,7 @@ const (
 	ambitVarNetnsFromPacket      = "netns_from_packet"
 	ambitVarNewFlow              = "new_flow"
 	ambitVarTrustAll             = "trust_all"
+	ambitVarUnusedAbi            = "unused_abi"
 	ambitVarUnusedCidrFlags      = "unused_cidr_flags"
 	ambitVarUnusedEnding         = "unused_ending"
 	ambitVarUnusedExchangeFlags  = "unused_exchange_flags"
@@ -417,6 +433,8 @@ type ambitSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ambitProgramSpecs struct {
+	Bound4      *ebpf.ProgramSpec `ebpf:"bound4"`
+	Bound6      *ebpf.ProgramSpec `ebpf:"bound6"`
 	Established *ebpf.ProgramSpec `ebpf:"established"`
 	Inventory   *ebpf.ProgramSpec `ebpf:"inventory"`
 	SockCreate  *ebpf.ProgramSpec `ebpf:"sock_create"`
@@ -435,6 +453,7 @@ type ambitMapSpecs struct {
 	ExcludedPorts   *ebpf.MapSpec `ebpf:"excluded_ports"`
 	Flows           *ebpf.MapSpec `ebpf:"flows"`
 	Ignored         *ebpf.MapSpec `ebpf:"ignored"`
+	Listeners       *ebpf.MapSpec `ebpf:"listeners"`
 	Openers         *ebpf.MapSpec `ebpf:"openers"`
 	Rates           *ebpf.MapSpec `ebpf:"rates"`
 	Records         *ebpf.MapSpec `ebpf:"records"`
@@ -461,6 +480,7 @@ type ambitVariableSpecs struct {
 	NetnsFromPacket      *ebpf.VariableSpec `ebpf:"netns_from_packet"`
 	NewFlow              *ebpf.VariableSpec `ebpf:"new_flow"`
 	TrustAll             *ebpf.VariableSpec `ebpf:"trust_all"`
+	UnusedAbi            *ebpf.VariableSpec `ebpf:"unused_abi"`
 	UnusedCidrFlags      *ebpf.VariableSpec `ebpf:"unused_cidr_flags"`
 	UnusedEnding         *ebpf.VariableSpec `ebpf:"unused_ending"`
 	UnusedExchangeFlags  *ebpf.VariableSpec `ebpf:"unused_exchange_flags"`
@@ -500,6 +520,7 @@ type ambitMaps struct {
 	ExcludedPorts   *ebpf.Map `ebpf:"excluded_ports"`
 	Flows           *ebpf.Map `ebpf:"flows"`
 	Ignored         *ebpf.Map `ebpf:"ignored"`
+	Listeners       *ebpf.Map `ebpf:"listeners"`
 	Openers         *ebpf.Map `ebpf:"openers"`
 	Rates           *ebpf.Map `ebpf:"rates"`
 	Records         *ebpf.Map `ebpf:"records"`
@@ -523,6 +544,7 @@ func (m *ambitMaps) Close() error {
 		m.ExcludedPorts,
 		m.Flows,
 		m.Ignored,
+		m.Listeners,
 		m.Openers,
 		m.Rates,
 		m.Records,
@@ -550,6 +572,7 @@ type ambitVariables struct {
 	NetnsFromPacket      *ebpf.Variable `ebpf:"netns_from_packet"`
 	NewFlow              *ebpf.Variable `ebpf:"new_flow"`
 	TrustAll             *ebpf.Variable `ebpf:"trust_all"`
+	UnusedAbi            *ebpf.Variable `ebpf:"unused_abi"`
 	UnusedCidrFlags      *ebpf.Variable `ebpf:"unused_cidr_flags"`
 	UnusedEnding         *ebpf.Variable `ebpf:"unused_ending"`
 	UnusedExchangeFlags  *ebpf.Variable `ebpf:"unused_exchange_flags"`
@@ -566,6 +589,8 @@ type ambitVariables struct {
 //
 // It can be passed to loadAmbitObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ambitPrograms struct {
+	Bound4      *ebpf.Program `ebpf:"bound4"`
+	Bound6      *ebpf.Program `ebpf:"bound6"`
 	Established *ebpf.Program `ebpf:"established"`
 	Inventory   *ebpf.Program `ebpf:"inventory"`
 	SockCreate  *ebpf.Program `ebpf:"sock_create"`
@@ -575,6 +600,8 @@ type ambitPrograms struct {
 
 func (p *ambitPrograms) Close() error {
 	return _AmbitClose(
+		p.Bound4,
+		p.Bound6,
 		p.Established,
 		p.Inventory,
 		p.SockCreate,

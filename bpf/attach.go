@@ -13,8 +13,7 @@ import (
 
 // cgroupLinks are the links at the root of the cgroup hierarchy; nil while detached.
 type cgroupLinks struct {
-	create      link.Link
-	established link.Link
+	create, bound4, bound6, established link.Link
 }
 
 // Attach puts the socket programs at the root of cgroup v2, beside those of others, and looks over the sockets that
@@ -29,6 +28,8 @@ func (k *Kernel) Attach(root string) error {
 		attach ebpf.AttachType
 	}{
 		{&k.links.create, k.objs.SockCreate, ebpf.AttachCGroupInetSockCreate},
+		{&k.links.bound4, k.objs.Bound4, ebpf.AttachCGroupInet4PostBind},
+		{&k.links.bound6, k.objs.Bound6, ebpf.AttachCGroupInet6PostBind},
 		{&k.links.established, k.objs.Established, ebpf.AttachCGroupSockOps},
 	} {
 		l, err := link.AttachCgroup(link.CgroupOptions{Path: root, Attach: a.attach, Program: a.prog})
@@ -48,13 +49,24 @@ func (k *Kernel) Attach(root string) error {
 // Detach takes the socket programs off. It may be called twice.
 func (k *Kernel) Detach() error {
 	var errs []error
-	for _, l := range []*link.Link{&k.links.create, &k.links.established} {
+	for _, l := range []*link.Link{&k.links.create, &k.links.bound4, &k.links.bound6, &k.links.established} {
 		if *l != nil {
 			errs = append(errs, (*l).Close())
 			*l = nil
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// CgroupProgram is one program that Attach attaches.
+type CgroupProgram struct {
+	Name string
+	Hook string // sockops or cgroup
+}
+
+// CgroupPrograms are those that Attach attaches.
+var CgroupPrograms = []CgroupProgram{
+	{"established", "sockops"}, {"sock_create", "cgroup"}, {"bound4", "cgroup"}, {"bound6", "cgroup"},
 }
 
 // inventory notes the owners of the sockets that are open now.

@@ -28,7 +28,7 @@ type Config struct {
 	MaxConnections uint32
 	// RingBytes is the size of the ring buffer: a power of two, at least a page.
 	RingBytes uint32
-	// TrustContext has the addresses whose tracing headers are believed; empty believes all.
+	// TrustContext has the addresses whose tracing headers are believed; empty believes nobody.
 	TrustContext []netip.Prefix
 	// Peers has the addresses of traced clients outside of this kernel that share IDKey.
 	Peers []netip.Prefix
@@ -151,7 +151,7 @@ func trustsAll(list []netip.Prefix) bool {
 			v6 = v6 || p.Addr().Is6()
 		}
 	}
-	return len(list) == 0 || (v4 && v6)
+	return v4 && v6
 }
 
 // fill writes what the maps hold from the start.

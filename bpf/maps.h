@@ -107,6 +107,11 @@ struct isn_pair {
 	__u32 acceptor;
 };
 
+struct listener_key {
+	__u64 netns;
+	__u64 port;
+};
+
 struct cidr {
 	__u32 prefix; /* bits */
 	__u8 addr[16]; /* v4-mapped where IPv4 */
@@ -208,6 +213,15 @@ struct {
 	__type(key, struct isn_pair);
 	__type(value, __u8);
 } openers SEC(".maps");
+
+/* Owners of MPTCP listeners that were there before ambit: what they accept inherits nothing from them. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1024);
+	__type(key, struct listener_key);
+	__type(value, struct party);
+} listeners SEC(".maps");
 
 /* Network namespaces that are tapped, by cookie. */
 struct {

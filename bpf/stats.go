@@ -2,6 +2,10 @@ package bpf
 
 import (
 	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 )
@@ -106,6 +110,36 @@ type ProgramInfo struct {
 	Verified uint32 // instructions that the verifier looked at
 }
 
+// ABIVersion is the version of the structs in abi.h.
+const ABIVersion = int(ambitAbiABI_VERSION)
+
+// storageOverhead is what the kernel adds to a socket's storage: its own bookkeeping, rounded up.
+const storageOverhead = 120
+
+// SocketStorageBytes bounds from above what is kept at sockets. The kernel does not account for it, so it is
+// reckoned from the number of TCP sockets that are allocated in all namespaces.
+func (k *Kernel) SocketStorageBytes() (uint64, error) {
+	text, err := os.ReadFile("/proc/net/sockstat")
+	if err != nil {
+		return 0, fmt.Errorf("count the TCP sockets: %w", err)
+	}
+	var n uint64
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line)
+		if len(fields) == 0 || fields[0] != "TCP:" {
+			continue
+		}
+		for i := 1; i+1 < len(fields); i += 2 {
+			if fields[i] == "alloc" {
+				if n, err = strconv.ParseUint(fields[i+1], 10, 64); err != nil {
+					return 0, fmt.Errorf("count the TCP sockets: %w", err)
+				}
+			}
+		}
+	}
+	return n * (uint64(unsafe.Sizeof(ambitSockInfo{})) + storageOverhead), nil
+}
+
 // Maps lists all maps.
 func (k *Kernel) Maps() ([]MapInfo, error) {
 	m := &k.objs.ambitMaps
@@ -116,6 +150,7 @@ func (k *Kernel) Maps() ([]MapInfo, error) {
 	}{
 		{"flows", m.Flows}, {"waiting", m.Waiting}, {"carries", m.Carries}, {"windows", m.Windows},
 		{"tap_parts", m.TapParts}, {"ignored", m.Ignored}, {"sockets", m.Sockets}, {"openers", m.Openers},
+		{"listeners", m.Listeners},
 		{"tapped", m.Tapped}, {"cidrs", m.Cidrs}, {"excluded_cgroups", m.ExcludedCgroups},
 		{"excluded_ports", m.ExcludedPorts}, {"rates", m.Rates}, {"stats", m.Stats}, {"services", m.Services},
 		{"service_count", m.ServiceCount}, {"reds", m.Reds}, {"records", m.Records}, {"entry", m.Entry},
@@ -151,7 +186,7 @@ func ProgramOf(p *ebpf.Program) (ProgramInfo, error) {
 // Programs lists the loaded programs. The tap runs as part of the stubs, which have its run time.
 func (k *Kernel) Programs() ([]ProgramInfo, error) {
 	var out []ProgramInfo
-	for _, p := range []*ebpf.Program{k.objs.Tap, k.objs.SockCreate, k.objs.Established, k.objs.Sweep, k.objs.Inventory} {
+	for _, p := range []*ebpf.Program{k.objs.Tap, k.objs.SockCreate, k.objs.Bound4, k.objs.Bound6, k.objs.Established, k.objs.Sweep, k.objs.Inventory} {
 		info, err := ProgramOf(p)
 		if err != nil {
 			return nil, err

@@ -30,12 +30,14 @@ struct possible_net {
 
 struct sock_common {
 	unsigned short skc_family;
+	__u16 skc_num;
 	struct possible_net skc_net;
 };
 
 struct sock {
 	struct sock_common __sk_common;
 	__u16 sk_type;
+	__u16 sk_protocol;
 	struct sock_cgroup_data sk_cgrp_data;
 };
 
@@ -70,19 +72,19 @@ struct bpf_iter__task_file {
 
 #pragma clang attribute pop
 
+#define MPTCP_PROTOCOL 262
+
 static always_inline void take_inventory(struct bpf_iter__task_file *ctx)
 {
-	struct task_struct *task = ctx->task, *leader;
+	struct task_struct *task = ctx->task;
 	struct file *file = ctx->file;
-	struct socket *socket;
-	struct sock *sk;
 
 	if (!task || !file)
 		return;
-	socket = bpf_sock_from_file(file);
+	struct socket *socket = bpf_sock_from_file(file);
 	if (!socket)
 		return;
-	sk = socket->sk;
+	struct sock *sk = socket->sk;
 	if (!sk || sk->sk_type != SOCK_STREAM)
 		return;
 	__u16 family = sk->__sk_common.skc_family;
@@ -96,13 +98,18 @@ static always_inline void take_inventory(struct bpf_iter__task_file *ctx)
 	/* A socket that several processes share is the first one's that is met: the oldest. */
 	if (info->party.tgid)
 		return;
-	leader = task->group_leader;
+	struct task_struct *leader = task->group_leader;
 	info->party.tgid = task->tgid;
 	info->party.uid = task->cred->uid.val;
 	info->party.started_ns = leader->start_boottime;
 	info->party.netns = sk->__sk_common.skc_net.net->net_cookie;
 	info->party.cgroup = sk->sk_cgrp_data.cgroup->kn->id;
 	BPF_CORE_READ_INTO(&info->party.comm, leader, comm);
+	/* A process that listens by MPTCP, as every Go server does, holds a socket around the one that accepts. */
+	if (sk->sk_protocol == MPTCP_PROTOCOL) {
+		struct listener_key key = { info->party.netns, sk->__sk_common.skc_num };
+		bpf_map_update_elem(&listeners, &key, &info->party, BPF_ANY);
+	}
 }
 
 #endif

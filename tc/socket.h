@@ -101,6 +101,14 @@ static always_inline void socket_established(struct bpf_sock_ops *ops, struct bp
 		if (kind)
 			bpf_map_update_elem(&openers, &pair, &kind, BPF_ANY);
 	} else {
+		if (!info->party.tgid) {
+			struct listener_key key = { netns, ops->local_port };
+			struct party *owner = bpf_map_lookup_elem(&listeners, &key);
+			if (owner) {
+				info->party = *owner;
+				info->party.cookie = bpf_get_socket_cookie(ops);
+			}
+		}
 		struct isn_pair pair = { info->isn_remote, info->isn_local };
 		__u8 *kind = bpf_map_lookup_elem(&openers, &pair);
 		info->opener_traced = kind && *kind == 1;

@@ -1,0 +1,40 @@
+package admin
+
+import (
+	"context"
+	"net/http"
+)
+
+// Backend is the daemon as the API needs it. Its methods are called concurrently. An *Error chooses the
+// answer's status; any other error is answered with 500.
+type Backend interface {
+	// State answers /healthz and /readyz and must not wait for anything.
+	State() State
+	// Status may take as long as its context allows.
+	Status(context.Context) (Status, error)
+	Rates() (Rates, error)
+	// SetRates puts the share of traces that are kept, which is from 0 to 1, in force in the kernel.
+	SetRates(ctx context.Context, share float64) (Rates, error)
+	// Pause detaches everything, Resume attaches it again; both are no error where it is so already.
+	// Their context does not end with the caller's connection.
+	Pause(context.Context) error
+	Resume(context.Context) error
+	// Traces returns the latest n, newest first.
+	Traces(n int) ([]TraceSummary, error)
+	// Trace returns one trace; width is the columns of its waterfall, 0 leaves them to the daemon.
+	Trace(id [16]byte, width int) (TraceDetail, error)
+}
+
+// Error is an answer that is no success. Its text goes to the caller as it is.
+type Error struct {
+	Status  int // of HTTP
+	Message string
+}
+
+func (e *Error) Error() string { return e.Message }
+
+// NotFound says that there is no such thing.
+func NotFound(message string) error { return &Error{http.StatusNotFound, message} }
+
+// Unavailable says that the daemon cannot do this as it is configured, or in its present state.
+func Unavailable(message string) error { return &Error{http.StatusServiceUnavailable, message} }

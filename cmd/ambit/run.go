@@ -1,0 +1,67 @@
+package main
+
+import (
+	"io"
+	"log/slog"
+
+	"ambit/daemon"
+
+	"github.com/urfave/cli/v2"
+)
+
+func (p *program) runCommand() *cli.Command {
+	given := texts{}
+	return &cli.Command{
+		Name:  "run",
+		Usage: "run the daemon in the foreground",
+		Description: "Needs root. Ends in good order on SIGINT and SIGTERM: what is queued is delivered, and everything " +
+			"that was attached is detached. A second signal ends it at once.",
+		Flags: append([]cli.Flag{given.configFlag()}, given.settingFlags()...),
+		Action: func(c *cli.Context) error {
+			cfg, _, err := p.load(c, given)
+			if err != nil {
+				return err
+			}
+			return p.run(c.Context, cfg, logger(p.err, cfg.Log))
+		},
+	}
+}
+
+func (p *program) configCommand() *cli.Command {
+	given := texts{}
+	return &cli.Command{
+		Name:        "config",
+		Usage:       "print the configuration that run would have, and where each value came from",
+		Description: "Takes the flags of run. What it prints is a configuration file; a secret is masked.",
+		Flags:       append([]cli.Flag{jsonFlag(), given.configFlag()}, given.settingFlags()...),
+		Action: func(c *cli.Context) error {
+			cfg, origins, err := p.load(c, given)
+			if err != nil {
+				return err
+			}
+			if wantsJSON(c) {
+				return cfg.WriteJSON(p.out, origins)
+			}
+			return cfg.WriteYAML(p.out, origins)
+		},
+	}
+}
+
+func (p *program) load(c *cli.Context, given texts) (daemon.Config, daemon.Origins, error) {
+	if _, err := arguments(c); err != nil {
+		return daemon.Config{}, nil, err
+	}
+	src, err := given.sources(p.env)
+	if err != nil {
+		return daemon.Config{}, nil, err
+	}
+	return daemon.Load(src)
+}
+
+func logger(w io.Writer, cfg daemon.LogConfig) *slog.Logger {
+	options := &slog.HandlerOptions{Level: cfg.Level}
+	if cfg.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}

@@ -1,0 +1,212 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"ambit/admin"
+	"ambit/exporter"
+	"ambit/l7"
+)
+
+// rateLog remembers what was set last, and by whom; the kernel has what is in force.
+type rateLog struct {
+	mu      sync.Mutex
+	share   float64
+	source  string
+	changed time.Time
+}
+
+func (r *rateLog) set(share float64, source string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.share, r.source, r.changed = share, source, time.Now()
+}
+
+// State answers the probes.
+func (d *Daemon) State() admin.State {
+	return d.state.Load().(admin.State)
+}
+
+// Rates tells the rates in force.
+func (d *Daemon) Rates() (admin.Rates, error) {
+	if d.State() == admin.Starting {
+		return admin.Rates{}, admin.Unavailable("ambit is still starting; try again")
+	}
+	threshold, generation, err := d.kernel.Rate()
+	if err != nil {
+		return admin.Rates{}, err
+	}
+	d.rates.mu.Lock()
+	defer d.rates.mu.Unlock()
+	return admin.Rates{
+		Default: d.rates.share, Threshold: fmt.Sprintf("%014x", threshold),
+		Source: d.rates.source, Generation: generation, Changed: d.rates.changed,
+	}, nil
+}
+
+// SetRates changes the rates in the running kernel.
+func (d *Daemon) SetRates(_ context.Context, share float64) (admin.Rates, error) {
+	if d.State() == admin.Starting {
+		return admin.Rates{}, admin.Unavailable("ambit is still starting; try again")
+	}
+	if err := d.kernel.SetRate(share); err != nil {
+		return admin.Rates{}, err
+	}
+	d.rates.set(share, "ambit rates set")
+	d.log.Info("rate set", "default", share)
+	return d.Rates()
+}
+
+// Pause detaches everything.
+func (d *Daemon) Pause(context.Context) error {
+	d.change.Lock()
+	defer d.change.Unlock()
+	switch d.State() {
+	case admin.Paused:
+		return nil
+	case admin.Starting:
+		return admin.Unavailable("ambit is still starting; try again")
+	}
+	d.state.Store(admin.Paused)
+	d.log.Info("paused")
+	return errors.Join(d.taps.Pause(), d.kernel.Detach())
+}
+
+// Resume attaches again.
+func (d *Daemon) Resume(context.Context) error {
+	d.change.Lock()
+	defer d.change.Unlock()
+	switch d.State() {
+	case admin.Tracing:
+		return nil
+	case admin.Starting:
+		return admin.Unavailable("ambit is still starting; try again")
+	}
+	if err := d.kernel.Attach(d.cgroup); err != nil {
+		return err
+	}
+	if err := d.taps.Resume(); err != nil {
+		return err
+	}
+	d.state.Store(admin.Tracing)
+	d.log.Info("resumed")
+	return nil
+}
+
+// stored is the store, or an answer that says why there is none.
+func (d *Daemon) stored() (*exporter.Store, error) {
+	if d.State() == admin.Starting {
+		return nil, admin.Unavailable("ambit is still starting; try again")
+	}
+	if d.out.store == nil {
+		return nil, admin.Unavailable("no traces are kept here: they go to " + d.out.endpoint() +
+			"; run ambit without an endpoint to keep them in memory")
+	}
+	return d.out.store, nil
+}
+
+// Traces lists the latest traces.
+func (d *Daemon) Traces(n int) ([]admin.TraceSummary, error) {
+	store, err := d.stored()
+	if err != nil {
+		return nil, err
+	}
+	out := []admin.TraceSummary{}
+	for _, s := range store.Recent(n) {
+		out = append(out, d.summary(&s))
+	}
+	return out, nil
+}
+
+// Trace shows one trace.
+func (d *Daemon) Trace(id [16]byte, width int) (admin.TraceDetail, error) {
+	store, err := d.stored()
+	if err != nil {
+		return admin.TraceDetail{}, err
+	}
+	t, ok := store.Trace(exporter.TraceID(id))
+	if !ok {
+		return admin.TraceDetail{}, admin.NotFound(fmt.Sprintf("trace %x is not kept, or was never seen", id))
+	}
+	out := admin.TraceDetail{
+		TraceSummary: d.summary(&t.Summary),
+		Waterfall:    exporter.Waterfall(&t, exporter.Style{Width: width, Query: d.out.query}),
+	}
+	for i := range t.Spans {
+		span, err := d.span(&t.Spans[i].Span)
+		if err != nil {
+			return admin.TraceDetail{}, err
+		}
+		out.SpanList = append(out.SpanList, span)
+	}
+	return out, nil
+}
+
+func (d *Daemon) summary(s *exporter.Summary) admin.TraceSummary {
+	return admin.TraceSummary{
+		TraceID:    fmt.Sprintf("%x", s.TraceID[:]),
+		Start:      s.Start,
+		DurationNS: int64(s.Duration),
+		Spans:      s.Spans,
+		Omitted:    s.Omitted,
+		Errors:     s.Errors,
+		Services:   s.Services,
+		Name:       spanTitle(&s.Root),
+		Service:    serviceName(&s.Root),
+	}
+}
+
+// spanTitle is a span's name for people: it may show the path, which a span's name never does.
+func spanTitle(s *l7.Span) string {
+	if s.Method == "" {
+		return "HTTP"
+	}
+	method := s.Method
+	if s.MethodOriginal != "" {
+		method = s.MethodOriginal
+	}
+	return method + " " + s.Path
+}
+
+func serviceName(s *l7.Span) string {
+	if s.Resource == nil {
+		return ""
+	}
+	return s.Resource.ServiceName
+}
+
+func (d *Daemon) span(s *l7.Span) (admin.Span, error) {
+	sent, err := exporter.Describe(s, d.out.query)
+	if err != nil {
+		return admin.Span{}, err
+	}
+	out := admin.Span{
+		SpanID:     fmt.Sprintf("%x", s.SpanID[:]),
+		Kind:       s.Kind.String(),
+		Name:       sent.Name,
+		Service:    serviceName(s),
+		Start:      time.Unix(0, s.Start),
+		DurationNS: s.End - s.Start,
+		Error:      sent.Error,
+		TraceState: sent.TraceState,
+		Attributes: sent.Attributes,
+		Resource:   make(map[string]any),
+	}
+	if s.ParentID != [8]byte{} {
+		out.ParentID = fmt.Sprintf("%x", s.ParentID[:])
+	}
+	if s.Resource != nil {
+		for _, a := range s.Resource.Attributes {
+			if a.IsInt {
+				out.Resource[a.Key] = a.Int
+			} else {
+				out.Resource[a.Key] = a.Str
+			}
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,113 @@
+package daemon
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// WriteYAML prints c as a configuration file whose comments say where each value came from. A secret
+// that is not the published default is masked.
+func (c Config) WriteYAML(w io.Writer, origins Origins) error {
+	type line struct{ text, origin string }
+	var lines []line
+	width, section := 0, ""
+	for _, s := range table {
+		indent, name := "", s.Key
+		if head, tail, found := strings.Cut(s.Key, "."); found {
+			if head != section {
+				lines = append(lines, line{text: head + ":"})
+			}
+			section, indent, name = head, "  ", tail
+		} else {
+			section = ""
+		}
+		value, err := s.yaml(&c)
+		if err != nil {
+			return fmt.Errorf("write %s: %w", s.Key, err)
+		}
+		text := indent + name + ": " + value
+		lines = append(lines, line{text, origins[s.Key].String()})
+		if len(text) <= 60 {
+			width = max(width, len(text))
+		}
+	}
+	for _, l := range lines {
+		text := l.text
+		if l.origin != "" {
+			text = fmt.Sprintf("%-*s  # %s", width, l.text, printable(l.origin))
+		}
+		if _, err := fmt.Fprintln(w, text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// yaml spells the value so that it fits on one line.
+func (s Setting) yaml(c *Config) (string, error) {
+	texts := s.get(c)
+	if s.masked(c) {
+		texts = []string{mask}
+	}
+	node := yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
+	for _, t := range texts {
+		n := yaml.Node{Kind: yaml.ScalarNode, Value: t}
+		if !s.numeric {
+			n.SetString(t)
+		}
+		node.Content = append(node.Content, &n)
+	}
+	if !s.list {
+		node = *node.Content[0]
+	}
+	encoded, err := yaml.Marshal(&node)
+	return strings.TrimSpace(string(encoded)), err
+}
+
+func (s Setting) masked(c *Config) bool { return s.Secret && s.get(c)[0] != s.Default }
+
+// printable keeps a path with a line break or an escape sequence out of the terminal.
+func printable(s string) string {
+	quoted := fmt.Sprintf("%q", s)
+	if bare := quoted[1 : len(quoted)-1]; bare != s {
+		return quoted
+	}
+	return s
+}
+
+// shown is one setting as `ambit config --json` prints it.
+type shown struct {
+	Key    string `json:"key"`
+	Value  any    `json:"value"`
+	Source string `json:"source"`         // default, file, env or flag
+	Name   string `json:"name,omitempty"` // of the file, variable or flag
+	Line   int    `json:"line,omitempty"`
+	Note   string `json:"note,omitempty"`
+	Flag   string `json:"flag"`
+	Env    string `json:"env"`
+}
+
+// WriteJSON prints c as an array of objects, one for each setting, in the table's order: numbers as
+// numbers, sizes in bytes, durations as texts. It masks as WriteYAML does.
+func (c Config) WriteJSON(w io.Writer, origins Origins) error {
+	settings := make([]shown, 0, len(table))
+	for _, s := range table {
+		o := origins[s.Key]
+		row := shown{
+			Key: s.Key, Value: s.plain(&c), Source: o.Source.String(), Name: o.Name, Line: o.Line, Note: o.Note,
+			Flag: "--" + s.Flag, Env: s.Env(),
+		}
+		if s.masked(&c) {
+			row.Value = mask
+		}
+		settings = append(settings, row)
+	}
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(settings)
+}

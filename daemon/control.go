@@ -1,0 +1,25 @@
+package daemon
+
+import (
+	"context"
+	"time"
+)
+
+// control does what is due every second: it ends exchanges past the idle limit.
+func (d *Daemon) control(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	failing := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		err := d.kernel.Sweep()
+		if err != nil && !failing {
+			d.log.Warn("idle exchanges are not ended for now", "error", err)
+		}
+		failing = err != nil
+	}
+}

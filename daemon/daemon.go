@@ -1,0 +1,233 @@
+// Package daemon is ambit at work: it wires the kernel side, the taps, the assembly of spans and the
+// exporter together, and answers the local API.
+//
+//	bpf.Reader -> l7.Assemble -> meta.Enrich -> exporter.Add     pump.go, one goroutine
+//	bpf.Sweep, every second                                      control.go, one goroutine
+//	tc.Taps                                                      its own goroutine
+//	admin.Server -> Daemon                                       backend.go, status.go
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"ambit/admin"
+	"ambit/bpf"
+	"ambit/meta"
+	"ambit/tc"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Daemon is one ambit. Its parts are made in the order of the fields and closed in the opposite one.
+type Daemon struct {
+	cfg     Config
+	log     *slog.Logger
+	started time.Time
+	release string // of the kernel
+
+	cgroup string // where cgroup v2 is mounted
+	meta   *meta.Meta
+	kernel *bpf.Kernel
+	out    output
+	reader *bpf.Reader
+	pump   pump
+	taps   *tc.Taps
+	server *admin.Server
+
+	state atomic.Value // admin.State
+	// change serialises Pause, Resume and Close.
+	change sync.Mutex
+	rates  rateLog
+	spaces spaces
+
+	stop    context.CancelFunc // ends control
+	running sync.WaitGroup
+}
+
+// Run runs a daemon until ctx ends, then flushes and takes everything down. Errors at the start leave
+// nothing behind.
+func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
+	d, err := New(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	log.Info("tracing", "version", Version, "endpoint", d.out.endpoint(), "sample_rate", cfg.SampleRate,
+		"admin", cfg.Admin.Address, "socket", cfg.Admin.Socket, "attachments", len(d.taps.Attachments()))
+	<-ctx.Done()
+	log.Info("stopping")
+	flush, cancel := context.WithTimeout(context.Background(), cfg.Export.FlushTimeout)
+	defer cancel()
+	return d.Close(flush)
+}
+
+// New makes a daemon and attaches it. When it returns, requests are traced.
+func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Daemon, err error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	d := &Daemon{cfg: cfg, log: log, started: time.Now(), release: kernelRelease()}
+	d.state.Store(admin.Starting)
+	d.rates.set(cfg.SampleRate, "configuration")
+	defer func() {
+		if err != nil {
+			closing, cancel := context.WithTimeout(context.Background(), cfg.Export.FlushTimeout)
+			defer cancel()
+			err = errors.Join(err, d.Close(closing))
+		}
+	}()
+
+	// The API comes first: an address in use is found before anything is attached.
+	d.server, err = admin.Listen(admin.Config{
+		Address: cfg.Admin.Address, Socket: cfg.Admin.Socket,
+		Collectors: []prometheus.Collector{redCollector{d}}, Log: log,
+	}, d)
+	if err != nil {
+		return nil, err
+	}
+	if d.cgroup, err = meta.CgroupMount("/"); err != nil {
+		return nil, err
+	}
+	d.meta, err = meta.New(meta.Config{
+		ResourceAttributes: os.Getenv("OTEL_RESOURCE_ATTRIBUTES"), Version: Version, NamespaceName: d.spaces.name,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if d.out, err = newOutput(ctx, cfg, log); err != nil {
+		return nil, err
+	}
+	if err := d.load(); err != nil {
+		return nil, err
+	}
+	if err := d.attach(); err != nil {
+		return nil, err
+	}
+	d.begin()
+	d.state.Store(admin.Tracing)
+	return d, nil
+}
+
+// load loads the kernel side; nothing is attached yet.
+func (d *Daemon) load() error {
+	cgroups, err := d.excludedCgroups()
+	if err != nil {
+		return err
+	}
+	d.kernel, err = bpf.Load(bpf.Config{
+		Rate:           d.cfg.SampleRate,
+		IDKey:          d.cfg.IDKey,
+		IdleLimit:      d.cfg.IdleLimit,
+		MaxConnections: uint32(d.cfg.MaxConnections),
+		RingBytes:      uint32(d.cfg.RingSize),
+		TrustContext:   d.cfg.TrustContext,
+		Peers:          d.cfg.Peers,
+		ExcludePorts:   d.cfg.Exclude.Ports,
+		ExcludeCgroups: cgroups,
+	})
+	if err != nil {
+		return err
+	}
+	d.reader, err = d.kernel.Reader()
+	return err
+}
+
+func (d *Daemon) excludedCgroups() ([]bpf.Cgroup, error) {
+	var out []bpf.Cgroup
+	for _, p := range d.cfg.Exclude.Cgroups {
+		id, err := d.meta.CgroupID(p)
+		if err != nil {
+			return nil, fmt.Errorf("exclude.cgroups: %w", err)
+		}
+		clean := strings.Trim(strings.TrimPrefix(path.Clean("/"+p), d.cgroup), "/")
+		depth := 0
+		if clean != "" {
+			depth = strings.Count(clean, "/") + 1
+		}
+		out = append(out, bpf.Cgroup{ID: id, Depth: depth})
+	}
+	return out, nil
+}
+
+// attach puts the programs in place: sockets first, so that the taps know whose they are.
+func (d *Daemon) attach() error {
+	if err := d.kernel.Attach(d.cgroup); err != nil {
+		return err
+	}
+	taps, err := tc.New(tc.Config{
+		Select: d.cfg.Namespaces, Exclude: d.cfg.Exclude.Namespaces, Load: d.tap, Released: d.untap, Log: d.log,
+	})
+	if err != nil {
+		return err
+	}
+	d.taps = taps
+	return d.taps.Start()
+}
+
+// tap makes the programs of a namespace that is about to be tapped.
+func (d *Daemon) tap(n tc.NetNS) (tc.Programs, error) {
+	s, err := d.kernel.Tap(n.Cookie)
+	if err != nil {
+		return tc.Programs{}, err
+	}
+	if err := d.spaces.add(n, s); err != nil {
+		s.Close()
+		return tc.Programs{}, err
+	}
+	return tc.Programs{LoEgress: s.LoEgress, Egress: s.Egress, Ingress: s.Ingress}, nil
+}
+
+func (d *Daemon) untap(n tc.NetNS) {
+	d.spaces.remove(n)
+	if err := d.kernel.Untap(n.Cookie); err != nil {
+		d.log.Warn("a network namespace that ended is still noted", "namespace", n.Name, "error", err)
+	}
+}
+
+// begin starts the goroutines.
+func (d *Daemon) begin() {
+	ctx, cancel := context.WithCancel(context.Background())
+	d.stop = cancel
+	d.pump.start(d.reader, d.meta, d.out.sink, d.log, &d.running)
+	d.running.Go(func() { d.control(ctx) })
+}
+
+// Close detaches everything, flushes what was traced and frees all; ctx bounds the flush.
+func (d *Daemon) Close(ctx context.Context) error {
+	d.change.Lock()
+	defer d.change.Unlock()
+	var errs []error
+	if d.taps != nil {
+		errs = append(errs, d.taps.Close())
+	}
+	if d.kernel != nil {
+		errs = append(errs, d.kernel.Detach())
+	}
+	if d.stop != nil {
+		d.pump.drain()
+		d.stop()
+	}
+	if d.reader != nil {
+		errs = append(errs, d.reader.Close())
+	}
+	d.running.Wait()
+	if d.out.sink != nil {
+		errs = append(errs, d.out.sink.Close(ctx))
+		d.out.report(d.log)
+	}
+	if d.server != nil {
+		errs = append(errs, d.server.Close(ctx))
+	}
+	if d.kernel != nil {
+		errs = append(errs, d.kernel.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,110 @@
+package daemon
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"ambit/bpf"
+	"ambit/exporter"
+	"ambit/l7"
+	"ambit/meta"
+
+	"golang.org/x/sys/unix"
+)
+
+// pump takes records from the ring buffer, makes spans of them and hands them on. One goroutine runs it.
+type pump struct {
+	// idle is signalled whenever the ring buffer was found empty.
+	idle chan struct{}
+	// spans counts what was handed to the sink; repaired is l7's.
+	spans    atomic.Uint64
+	repaired atomic.Uint64
+	running  atomic.Bool
+}
+
+// clockEvery is how old the difference between the clocks may get: a step of the wall clock shows in
+// the spans that end this much later.
+const clockEvery = 250 * time.Millisecond
+
+func (p *pump) start(reader *bpf.Reader, m *meta.Meta, sink exporter.Sink, log *slog.Logger, running *sync.WaitGroup) {
+	p.idle = make(chan struct{}, 1)
+	p.running.Store(true)
+	running.Go(func() {
+		defer p.running.Store(false)
+		if err := p.run(reader, m, sink); !errors.Is(err, os.ErrClosed) {
+			log.Error("the ring buffer can't be read any more: no more spans; restart ambit", "error", err)
+		}
+	})
+}
+
+func (p *pump) run(reader *bpf.Reader, m *meta.Meta, sink exporter.Sink) error {
+	assembler := l7.NewAssembler()
+	var record bpf.Record
+	var spans [bpf.Sides]l7.Span
+	var clock int64
+	var setAt uint64
+	for {
+		ok, err := reader.Next(&record)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			select {
+			case p.idle <- struct{}{}:
+			default:
+			}
+			continue
+		}
+		// Records are in the order of their ends, so their own times say when to look at the clocks again.
+		if record.EndNs >= setAt+uint64(clockEvery) || record.EndNs < setAt {
+			clock, setAt = clockOffset(), record.EndNs
+		}
+		n := assembler.Assemble(&record, clock, &spans)
+		for i := range n {
+			m.Enrich(&spans[i])
+			sink.Add(&spans[i])
+		}
+		p.spans.Add(uint64(n))
+		p.repaired.Store(assembler.Repaired)
+	}
+}
+
+// drain waits until what the kernel submitted so far has been taken.
+func (p *pump) drain() {
+	deadline := time.After(2 * time.Second)
+	select {
+	case <-p.idle:
+	default:
+	}
+	for p.running.Load() {
+		select {
+		case <-p.idle:
+			return
+		case <-deadline:
+			return
+		}
+	}
+}
+
+// clockOffset is what to add to CLOCK_MONOTONIC for the wall clock, in nanoseconds. The wall clock is read
+// between two readings of the other, and of three tries the quickest counts.
+func clockOffset() int64 {
+	var offset int64
+	best := int64(1 << 62)
+	for range 3 {
+		var before, wall, after unix.Timespec
+		// These calls can't fail for these clocks.
+		_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &before)
+		_ = unix.ClockGettime(unix.CLOCK_REALTIME, &wall)
+		_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &after)
+		if took := after.Nano() - before.Nano(); took < best {
+			best = took
+			offset = wall.Nano() - before.Nano() - took/2
+		}
+	}
+	return offset
+}

@@ -1,0 +1,171 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"runtime/metrics"
+	"slices"
+	"strings"
+	"time"
+
+	"ambit/admin"
+	"ambit/bpf"
+	"ambit/exporter"
+
+	"github.com/prometheus/procfs"
+	"golang.org/x/sys/unix"
+)
+
+func kernelRelease() string {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return "unknown"
+	}
+	return unix.ByteSliceToString(u.Release[:])
+}
+
+// Status tells everything that ambit knows of itself. docs/operations.md defines the numbers.
+func (d *Daemon) Status(context.Context) (admin.Status, error) {
+	s := admin.Status{
+		Version: Version, PID: os.Getpid(), Started: d.started, UptimeSeconds: time.Since(d.started).Seconds(),
+		State: d.State(), ABI: bpf.ABIVersion, Kernel: d.release, RunStats: runStats(),
+	}
+	if s.State == admin.Starting {
+		return s, nil
+	}
+	s.Attachments = d.attachments()
+	counters, err := d.kernel.Counters()
+	if err != nil {
+		return s, err
+	}
+	s.Exporter = d.exporterStatus()
+	s.Exchanges = admin.Exchanges{
+		Seen:      counters.Exchanges.Seen,
+		Unsampled: counters.Exchanges.Unsampled,
+		Submitted: counters.Exchanges.Submitted,
+		InFlight:  counters.Exchanges.InFlight(),
+		Exported:  s.Exporter.Exported,
+		Dropped:   counters.Exchanges.Dropped,
+	}
+	var lost uint64
+	for reason, n := range s.Exporter.Dropped {
+		s.Exchanges.Dropped["export_"+reason] = n
+		lost += n
+	}
+	// What is between the kernel and the exporter counts as queued: the ring buffer is a queue too.
+	if done := s.Exporter.Exported + lost; s.Exchanges.Submitted > done {
+		s.Exchanges.Queued = s.Exchanges.Submitted - done
+	}
+	s.Events = counters.Events
+	s.Events["values_repaired"] = d.pump.repaired.Load()
+	if s.Programs, err = d.programs(); err != nil {
+		return s, err
+	}
+	s.Memory, err = d.memory(&counters)
+	return s, err
+}
+
+func (d *Daemon) attachments() []admin.Attachment {
+	var out []admin.Attachment
+	for _, a := range d.taps.Attachments() {
+		program := "ambit_" + a.Hook
+		if a.Interface == "lo" {
+			program = "ambit_lo"
+		}
+		out = append(out, admin.Attachment{
+			Namespace: a.NetNS.Name, NetNSCookie: a.NetNS.Cookie, Inode: a.NetNS.Inode,
+			Interface: a.Interface, Ifindex: a.Ifindex, Hook: a.Hook, Method: a.Method, Program: program,
+		})
+	}
+	if d.State() == admin.Tracing {
+		for _, p := range bpf.CgroupPrograms {
+			out = append(out, admin.Attachment{Hook: p.Hook, Method: "link", Program: p.Name})
+		}
+	}
+	return out
+}
+
+func (d *Daemon) exporterStatus() admin.Exporter {
+	e := admin.Exporter{Kind: "memory", State: admin.ExporterOK, Dropped: make(map[string]uint64)}
+	if d.out.otlp == nil {
+		s := d.out.store.Stats()
+		e.Exported = s.Added
+		return e
+	}
+	s := d.out.otlp.Stats()
+	e.Kind, e.Endpoint = "otlp", s.Endpoint
+	e.Queued, e.QueuedBytes = uint64(s.Queued), uint64(s.QueuedBytes)
+	e.Exported = s.Exported
+	for reason, n := range s.Dropped {
+		if n > 0 {
+			e.Dropped[exporter.DropReason(reason).String()] = n
+		}
+	}
+	if !s.FailingSince.IsZero() {
+		e.State = admin.ExporterFailing
+	}
+	e.LastError, e.LastErrorTime = s.LastError, s.LastErrorAt
+	return e
+}
+
+func (d *Daemon) programs() ([]admin.Program, error) {
+	stubs, err := d.spaces.programs()
+	if err != nil {
+		return nil, err
+	}
+	all, err := d.kernel.Programs()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(stubs)) {
+		all = append(all, stubs[name])
+	}
+	var out []admin.Program
+	for _, p := range all {
+		if p.Name == "tap" {
+			continue // runs as part of the stubs
+		}
+		a := admin.Program{Name: p.Name, RunCount: p.Runs, RunTimeNS: p.NS}
+		if p.Runs > 0 {
+			a.AverageNS = p.NS / p.Runs
+		}
+		out = append(out, a)
+	}
+	return out, nil
+}
+
+func (d *Daemon) memory(c *bpf.Counters) (admin.Memory, error) {
+	var m admin.Memory
+	list, err := d.kernel.Maps()
+	if err != nil {
+		return m, err
+	}
+	for _, e := range list {
+		m.Maps = append(m.Maps, admin.MapMemory{Name: e.Name, Bytes: e.Bytes})
+		m.MapsBytes += e.Bytes
+	}
+	if m.SocketStorage, err = d.kernel.SocketStorageBytes(); err != nil {
+		return m, err
+	}
+	sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+	metrics.Read(sample)
+	m.ProcessHeap = sample[0].Value.Uint64()
+	self, err := procfs.Self()
+	if err != nil {
+		return m, fmt.Errorf("read ambit's own memory: %w", err)
+	}
+	stat, err := self.Stat()
+	if err != nil {
+		return m, fmt.Errorf("read ambit's own memory: %w", err)
+	}
+	m.ProcessRSS = uint64(stat.ResidentMemory())
+	return m, nil
+}
+
+// runStats tells whether the kernel keeps the run times of programs.
+func runStats() bool {
+	b, err := os.ReadFile("/proc/sys/kernel/bpf_stats_enabled")
+	return err == nil && strings.TrimSpace(string(b)) == "1"
+}

@@ -1,0 +1,226 @@
+package exporter
+
+import (
+	"encoding/hex"
+	"math"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"ambit/l7"
+)
+
+// The columns of a line, in order. The path takes what the others leave.
+const (
+	columnTime     = 12 // 15:04:05.000
+	columnKind     = 6
+	columnService  = 16
+	columnMethod   = 7
+	columnStatus   = 7
+	columnDuration = 7
+	columnPeers    = 38
+	columnTrace    = 8
+	columnReason   = 6
+
+	columnsAlways = columnTime + columnKind + columnService + columnMethod + columnStatus + columnDuration + 6
+
+	minPath       = 20
+	unlimitedPath = 40
+)
+
+// columns says which columns a line of a given width has, and how wide the path is.
+type columns struct {
+	path                 int
+	peers, trace, reason bool
+}
+
+// columnsFor leaves out whom, why and which trace, in that order, until the path has room.
+func columnsFor(width int) columns {
+	if width <= 0 {
+		return columns{unlimitedPath, true, true, true}
+	}
+	c := columns{width - columnsAlways, true, true, true}
+	c.path -= columnPeers + columnTrace + columnReason + 3
+	for _, drop := range []struct {
+		shown *bool
+		width int
+	}{{&c.peers, columnPeers}, {&c.reason, columnReason}, {&c.trace, columnTrace}} {
+		if c.path >= minPath {
+			break
+		}
+		*drop.shown = false
+		c.path += drop.width + 1
+	}
+	// Narrower terminals wrap: there is no line without the columns that are always there.
+	c.path = max(c.path, minPath/2)
+	return c
+}
+
+// Header is the line above those of Line, without a newline.
+func Header(st Style) string {
+	c := columnsFor(st.Width)
+	b := st.begin(nil, colorDim)
+	cell := func(name string, width int, right bool) {
+		b = appendColumn(b, name, width, right, true)
+		b = append(b, ' ')
+	}
+	cell("START", columnTime, false)
+	cell("KIND", columnKind, false)
+	cell("SERVICE", columnService, false)
+	cell("METHOD", columnMethod, false)
+	cell("PATH", c.path, false)
+	cell("STATUS", columnStatus, false)
+	cell("TOOK", columnDuration, true)
+	if c.peers {
+		cell("FROM -> TO", columnPeers, false)
+	}
+	if c.trace {
+		cell("TRACE", columnTrace, false)
+	}
+	if c.reason {
+		cell("REASON", columnReason, false)
+	}
+	return string(st.end(b[:len(b)-1], colorDim))
+}
+
+// Line is one span as one line without a newline: start, kind, service, method, path, status or ending,
+// duration, who to whom, the first digits of the trace ID, and why it was kept. It holds no control
+// character of the span's, whatever the span holds. On a narrow terminal the last columns are left out.
+func Line(s *l7.Span, st Style) string {
+	return string(appendLine(nil, s, st))
+}
+
+func appendLine(b []byte, s *l7.Span, st Style) []byte {
+	c := columnsFor(st.Width)
+	b = time.Unix(0, s.Start).AppendFormat(b, "15:04:05.000")
+	b = append(b, ' ')
+	color := colorServer
+	if s.Kind == l7.Client {
+		color = colorClient
+	}
+	b = st.begin(b, color)
+	b = appendColumn(b, s.Kind.String(), columnKind, false, true)
+	b = st.end(b, color)
+	b = append(b, ' ')
+	b = appendColumn(b, serviceName(s), columnService, false, true)
+	b = append(b, ' ')
+	b = appendColumn(b, methodText(s), columnMethod, false, true)
+	b = append(b, ' ')
+	b = appendColumn(b, pathText(s, st.Query), c.path, false, st.Width > 0)
+	b = append(b, ' ')
+	outcome, color := outcomeText(s)
+	b = st.begin(b, color)
+	b = appendColumn(b, outcome, columnStatus, false, true)
+	b = st.end(b, color)
+	b = append(b, ' ')
+	b = appendColumn(b, durationText(s.End-s.Start), columnDuration, true, true)
+	if c.peers {
+		b = append(b, ' ')
+		b = appendColumn(b, peersText(s), columnPeers, false, st.Width > 0)
+	}
+	b = st.begin(b, colorDim)
+	if c.trace {
+		b = append(b, ' ')
+		b = hex.AppendEncode(b, s.TraceID[:columnTrace/2])
+	}
+	if c.reason {
+		b = append(b, ' ')
+		b = append(b, s.Reason.String()...)
+	}
+	return st.end(b, colorDim)
+}
+
+func serviceName(s *l7.Span) string {
+	switch {
+	case s.Resource != nil && s.Resource.ServiceName != "":
+		return s.Resource.ServiceName
+	case s.Owner.Comm != "":
+		return s.Owner.Comm
+	}
+	return "?"
+}
+
+// methodText is the method as it was sent.
+func methodText(s *l7.Span) string {
+	switch {
+	case s.MethodOriginal != "":
+		return s.MethodOriginal
+	case s.Method != "":
+		return s.Method
+	}
+	return "?"
+}
+
+func pathText(s *l7.Span, capture QueryCapture) string {
+	path := s.Path
+	if path == "" {
+		path = serverHost(s.Host) // CONNECT
+	}
+	if !s.HasQuery || capture == QueryNone {
+		return path
+	}
+	return string(appendQuery(append([]byte(path), '?'), s.Query, capture))
+}
+
+// outcomeText is the status, or how the exchange ended without a whole response; and its colour.
+func outcomeText(s *l7.Span) (text, color string) {
+	failure := failureOf(s)
+	switch failure {
+	case "connection_closed":
+		return "closed", colorError
+	case "connection_reset":
+		return "reset", colorError
+	case "timeout":
+		return "timeout", colorError
+	}
+	text = strconv.Itoa(s.Status)
+	switch {
+	case s.Status == 0:
+		return "-", ""
+	case s.Status >= 500:
+		return text, colorError
+	case s.Status >= 400:
+		return text, colorWarn
+	}
+	return text, ""
+}
+
+// peersText is the client's address and the server's address and port.
+func peersText(s *l7.Span) string {
+	client, server := s.Local, s.Remote
+	if s.Kind == l7.Server {
+		client, server = server, client
+	}
+	from := "?"
+	if client.Addr().IsValid() {
+		from = client.Addr().Unmap().String()
+	}
+	to := "?"
+	if server.Addr().IsValid() {
+		to = netip.AddrPortFrom(server.Addr().Unmap(), server.Port()).String()
+	}
+	return from + " -> " + to
+}
+
+// durationText is ns in at most seven columns.
+func durationText(ns int64) string {
+	abs := math.Abs(float64(ns))
+	switch {
+	case abs < 1e6:
+		return strconv.FormatInt(ns/1e3, 10) + "µs"
+	case abs < 1e9:
+		return strconv.FormatFloat(float64(ns)/1e6, 'f', precision(abs/1e6), 64) + "ms"
+	}
+	return strconv.FormatFloat(float64(ns)/1e9, 'f', precision(abs/1e9), 64) + "s"
+}
+
+// precision gives a number three significant digits.
+func precision(v float64) int {
+	switch {
+	case v < 10:
+		return 2
+	case v < 100:
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,211 @@
+package exporter
+
+import (
+	"fmt"
+	"time"
+
+	"ambit/l7"
+
+	"golang.org/x/sys/unix"
+)
+
+// extent is a piece of a slab's buffer.
+type extent struct{ off, len uint32 }
+
+// entry is one span of a slab: its encoded body, and the index of its resource in the slab.
+type entry struct {
+	extent
+	resource uint32
+}
+
+// slab is one batch: encoded spans in the order in which they came, and the encoded resources that they
+// name. It refers to nothing outside of itself, so its size is all that a waiting span costs.
+type slab struct {
+	number    uint64    // counts up in the order of opening
+	opened    time.Time // when the first span came
+	buf       []byte
+	spans     []entry
+	resources []extent
+}
+
+func (s *slab) reset() {
+	s.buf, s.spans, s.resources = s.buf[:0], s.spans[:0], s.resources[:0]
+}
+
+func (s *slab) body(e extent) []byte {
+	return s.buf[e.off : e.off+e.len]
+}
+
+// queue holds encoded spans until they are sent. Its memory is made once: slabs of a fixed number of bytes
+// and spans each, filled one after the other. When all are full it refuses the newest span, unencoded:
+// that costs least where there is least to spare, and leaves whole what is already waiting.
+//
+//	free --open--> open --sealed: full, or due--> ready --taken--> (sender) --> free
+//
+// The slabs lie outside of Go's heap. In it they would let the garbage collector wait for as much garbage
+// again; and pages that no outage has filled yet cost nothing this way. The last slab used is the next one
+// used, so while all is well few are.
+//
+// The caller locks.
+type queue struct {
+	enc   encoder
+	delay time.Duration
+	arena []byte // all slabs
+
+	free  []*slab
+	open  *slab   // nil, or has at least one span
+	ready []*slab // oldest first
+
+	number uint64 // of the last slab opened
+	sealed uint64 // number of the last one sealed
+	spans  int    // in open and ready
+	bytes  int
+
+	scratch []byte // one encoded span
+
+	// The resources of the open slab. Pointers are kept no longer than that slab is open.
+	indices   map[*l7.Resource]uint32
+	last      *l7.Resource
+	lastIndex uint32
+}
+
+// newQueue makes a queue of slabs, at least two, each of slabBytes and slabSpans.
+func newQueue(slabs, slabBytes, slabSpans int, delay time.Duration, capture QueryCapture) (*queue, error) {
+	slabs = max(slabs, 2)
+	arena, err := unix.Mmap(-1, 0, slabs*slabBytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	if err != nil {
+		return nil, fmt.Errorf("map %d bytes for the queue of spans: %w", slabs*slabBytes, err)
+	}
+	q := &queue{
+		enc:     encoder{capture: capture},
+		delay:   delay,
+		arena:   arena,
+		free:    make([]*slab, slabs),
+		ready:   make([]*slab, 0, slabs),
+		indices: make(map[*l7.Resource]uint32),
+	}
+	for i := range q.free {
+		from := i * slabBytes
+		q.free[i] = &slab{
+			buf:       arena[from : from : from+slabBytes],
+			spans:     make([]entry, 0, slabSpans),
+			resources: make([]extent, 0, 8),
+		}
+	}
+	return q, nil
+}
+
+// close gives the memory back. Neither the queue nor any slab of it may be used afterwards.
+func (q *queue) close() error {
+	arena := q.arena
+	q.arena, q.free, q.open, q.ready = nil, nil, nil, nil
+	if err := unix.Munmap(arena); err != nil {
+		return fmt.Errorf("unmap the queue of spans: %w", err)
+	}
+	return nil
+}
+
+// add encodes s into the open slab. It returns why it did not, or dropNone.
+func (q *queue) add(s *l7.Span, now func() time.Time) DropReason {
+	if q.open == nil && len(q.free) == 0 {
+		return DropQueueFull
+	}
+	q.scratch = q.enc.appendSpan(q.scratch[:0], s)
+	resource := s.Resource
+	if resource == nil {
+		resource = &unknownService
+	}
+	for {
+		if q.open == nil {
+			if len(q.free) == 0 {
+				return DropQueueFull
+			}
+			q.openSlab(now())
+		}
+		if q.put(resource) {
+			return dropNone
+		}
+		if len(q.open.spans) == 0 {
+			// It does not even fit alone.
+			q.closeEmpty()
+			return DropTooLarge
+		}
+		q.seal()
+	}
+}
+
+// put copies the span in scratch into the open slab, if it has room for it and for its resource.
+func (q *queue) put(resource *l7.Resource) bool {
+	s := q.open
+	if len(s.spans) == cap(s.spans) || len(s.buf)+len(q.scratch) > cap(s.buf) {
+		return false
+	}
+	used := len(s.buf)
+	index, ok := q.lastIndex, q.last == resource
+	if !ok {
+		index, ok = q.indices[resource]
+	}
+	if !ok {
+		index = uint32(len(s.resources))
+		// Where it does not fit, append makes a new array, which is dropped again.
+		grown := q.enc.appendResource(s.buf, resource)
+		if len(grown)+len(q.scratch) > cap(s.buf) {
+			return false
+		}
+		s.buf = grown
+		s.resources = append(s.resources, extent{uint32(used), uint32(len(grown) - used)})
+		q.indices[resource] = index
+	}
+	q.last, q.lastIndex = resource, index
+	s.spans = append(s.spans, entry{extent{uint32(len(s.buf)), uint32(len(q.scratch))}, index})
+	s.buf = append(s.buf, q.scratch...)
+	q.spans++
+	q.bytes += len(s.buf) - used
+	return true
+}
+
+func (q *queue) openSlab(now time.Time) {
+	n := len(q.free) - 1
+	q.open, q.free = q.free[n], q.free[:n]
+	q.number++
+	q.open.reset()
+	q.open.number, q.open.opened = q.number, now
+}
+
+func (q *queue) closeEmpty() {
+	q.free = append(q.free, q.open)
+	q.open = nil
+}
+
+func (q *queue) seal() {
+	q.ready = append(q.ready, q.open)
+	q.sealed = q.open.number
+	q.open = nil
+	q.last = nil
+	clear(q.indices)
+}
+
+// take hands out the oldest slab that is full, or the open one if it is due or hurry is set. Where there is
+// none it returns nil, and how long until the open one is due; 0 is no open one.
+func (q *queue) take(now time.Time, hurry bool) (*slab, time.Duration) {
+	if len(q.ready) == 0 {
+		if q.open == nil {
+			return nil, 0
+		}
+		if left := q.open.opened.Add(q.delay).Sub(now); left > 0 && !hurry {
+			return nil, left
+		}
+		// Only now: while others wait it goes on filling, so that a slow collector is not sent small batches.
+		q.seal()
+	}
+	s := q.ready[0]
+	copy(q.ready, q.ready[1:])
+	q.ready = q.ready[:len(q.ready)-1]
+	q.spans -= len(s.spans)
+	q.bytes -= len(s.buf)
+	return s, 0
+}
+
+func (q *queue) release(s *slab) {
+	q.free = append(q.free, s)
+}

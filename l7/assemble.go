@@ -1,0 +1,129 @@
+package l7
+
+import (
+	"strings"
+	"unicode/utf8"
+
+	"ambit/bpf"
+)
+
+// Assembler turns records into spans. It is used by one goroutine.
+type Assembler struct {
+	comms     map[[16]int8]string
+	threshold thresholdText
+	// Repaired counts values that were not valid UTF-8; their bad bytes became U+FFFD.
+	Repaired uint64
+}
+
+// commsMax bounds Assembler.comms: process names of 16 bytes.
+const commsMax = 4096
+
+// NewAssembler makes an Assembler.
+func NewAssembler() *Assembler {
+	return &Assembler{comms: make(map[[16]int8]string)}
+}
+
+// Assemble fills out with the spans of the record, one for each side that was kept, and returns their number.
+// clock is what to add to CLOCK_MONOTONIC for nanoseconds since the Unix epoch.
+func (a *Assembler) Assemble(rec *bpf.Record, clock int64, out *[bpf.Sides]Span) int {
+	var common Span
+	a.read(rec, clock, &common)
+	n := 0
+	for side := range bpf.Sides {
+		if rec.Kept&(1<<side) == 0 {
+			continue
+		}
+		s := &out[n]
+		*s = common
+		s.Kind = Kind(side)
+		s.SpanID = rec.SpanId[side]
+		switch {
+		case side == bpf.SideAcceptor && rec.Flags&bpf.FlagOpenerTraced != 0:
+			s.ParentID = rec.SpanId[bpf.SideOpener]
+		case rec.Flags&bpf.FlagParentHeader != 0:
+			s.ParentID = rec.HeaderParent
+		}
+		s.Local = rec.Ends.Local[side].AddrPort()
+		s.Remote = rec.Ends.Remote[side].AddrPort()
+		party := &rec.Ends.Party[side]
+		s.Owner = Owner{
+			Cookie:    party.Cookie,
+			Cgroup:    party.Cgroup,
+			NetNS:     party.Netns,
+			StartedNS: party.StartedNs,
+			PID:       party.Tgid,
+			UID:       party.Uid,
+			Comm:      a.comm(party),
+		}
+		n++
+	}
+	return n
+}
+
+// read fills in what both sides share.
+func (a *Assembler) read(rec *bpf.Record, clock int64, s *Span) {
+	s.TraceID = rec.TraceId
+	s.Start = int64(rec.StartNs) + clock
+	if rec.FirstNs != 0 {
+		s.FirstByte = int64(rec.FirstNs) + clock
+	}
+	s.End = int64(rec.EndNs) + clock
+	s.Status = int(rec.Status)
+	s.RequestBody = int64(rec.RequestBody)
+	s.ResponseBody = int64(rec.ResponseBody)
+	s.Ending = Ending(rec.Ending)
+	s.Reason = Reason(rec.Reason)
+	s.Threshold = rec.Threshold
+	s.HasThreshold = rec.Flags&bpf.FlagHasThreshold != 0
+	s.Cut = Cut(rec.Cut)
+	s.Joined = rec.Flags&bpf.FlagJoined != 0
+	s.Scheme = "http"
+	// The sampled bit says that the span was kept; an ID that ambit derived is random, by W3C's level 2.
+	s.TraceFlags = rec.TraceFlags | 1
+	if rec.Flags&bpf.FlagTraceparent == 0 {
+		s.TraceFlags = 3
+	}
+
+	var fields [bpf.FieldTraceState + 1]string
+	a.texts(rec, &fields)
+	readRequestLine(fields[bpf.FieldRequestLine], s)
+	if s.Host == "" {
+		s.Host, s.Port = splitHost(fields[bpf.FieldHost])
+	}
+	s.UserAgent = fields[bpf.FieldUserAgent]
+	s.RequestID = fields[bpf.FieldRequestID]
+	s.TraceState = a.traceState(fields[bpf.FieldTraceState], s)
+}
+
+// texts cuts the record's text into its fields, valid UTF-8 each, with one allocation where all of it is.
+func (a *Assembler) texts(rec *bpf.Record, fields *[bpf.FieldTraceState + 1]string) {
+	used := min(int(rec.Used), len(rec.Text))
+	text := string(rec.Text[:used])
+	for i := range fields {
+		from := int(rec.Fields[i].Off)
+		to := from + int(rec.Fields[i].Len)
+		if from >= to || to > used {
+			continue
+		}
+		fields[i] = text[from:to]
+		if !utf8.ValidString(fields[i]) {
+			fields[i] = strings.ToValidUTF8(fields[i], "\uFFFD")
+			// A character that the cut broke is no fault of the sender.
+			if rec.Cut&(1<<i) == 0 {
+				a.Repaired++
+			}
+		}
+	}
+}
+
+func (a *Assembler) comm(p *bpf.Party) string {
+	if name, ok := a.comms[p.Comm]; ok {
+		return name
+	}
+	name := strings.ToValidUTF8(p.Command(), "\uFFFD")
+	if len(a.comms) >= commsMax {
+		clear(a.comms)
+	}
+	a.comms[p.Comm] = name
+	return name
+}

@@ -1,0 +1,110 @@
+package l7
+
+import (
+	"strconv"
+	"strings"
+)
+
+// methodOther stands for a method that is not among the known ones, as the semantic conventions have it.
+const methodOther = "_OTHER"
+
+// knownMethod tells the methods of RFC 9110, PATCH and QUERY.
+func knownMethod(m string) bool {
+	switch m {
+	case "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY":
+		return true
+	}
+	return false
+}
+
+// readRequestLine fills in method, target and version. A line that was cut has no version, and its
+// target is as long as it was kept.
+func readRequestLine(line string, s *Span) {
+	method, rest, ok := strings.Cut(line, " ")
+	if !ok {
+		return
+	}
+	s.Method = method
+	if !knownMethod(method) {
+		s.Method, s.MethodOriginal = methodOther, method
+	}
+	target := rest
+	if s.Cut&CutRequestLine == 0 {
+		if i := strings.LastIndexByte(rest, ' '); i >= 0 {
+			target = rest[:i]
+			s.Version = strings.TrimPrefix(rest[i+1:], "HTTP/")
+		}
+	} else if i := strings.LastIndex(target, "\uFFFD"); i >= 0 && i >= len(target)-len("\uFFFD") {
+		target = target[:i]
+	}
+	readTarget(method, strings.TrimSpace(target), s)
+}
+
+// readTarget takes the four forms of RFC 9112, section 3.2.
+func readTarget(method, target string, s *Span) {
+	if method == "CONNECT" {
+		s.Host, s.Port = splitHost(target)
+		return
+	}
+	if !strings.HasPrefix(target, "/") && target != "*" {
+		if scheme, rest, ok := strings.Cut(target, "://"); ok {
+			s.Scheme = strings.ToLower(scheme)
+			authority, path := rest, ""
+			if i := strings.IndexAny(rest, "/?"); i >= 0 {
+				authority, path = rest[:i], rest[i:]
+			}
+			// Whatever stands before "@" may be a password.
+			if i := strings.LastIndexByte(authority, '@'); i >= 0 {
+				authority = authority[i+1:]
+			}
+			s.Host, s.Port = splitHost(authority)
+			if s.Port == 80 && s.Scheme == "https" && !strings.HasSuffix(authority, ":80") {
+				s.Port = 443
+			}
+			target = path
+		}
+	}
+	if i := strings.IndexByte(target, '#'); i >= 0 {
+		target = target[:i]
+	}
+	s.Path, s.Query, s.HasQuery = strings.Cut(target, "?")
+	if s.Path == "" {
+		s.Path = "/"
+	}
+}
+
+// splitHost parts a host and its port, 80 where it names none. A host that can't be one is unknown.
+func splitHost(hostport string) (string, uint16) {
+	if hostport == "" {
+		return "", 0
+	}
+	host, port := hostport, ""
+	if strings.HasPrefix(hostport, "[") {
+		end := strings.IndexByte(hostport, ']')
+		if end < 0 {
+			return "", 0
+		}
+		host = hostport[1:end]
+		rest := hostport[end+1:]
+		if rest != "" && rest[0] != ':' {
+			return "", 0
+		}
+		port = strings.TrimPrefix(rest, ":")
+	} else if i := strings.LastIndexByte(hostport, ':'); i >= 0 {
+		host, port = hostport[:i], hostport[i+1:]
+		if strings.IndexByte(host, ':') >= 0 {
+			return "", 0
+		}
+	}
+	if host == "" {
+		return "", 0
+	}
+	if port == "" {
+		return host, 80
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || n == 0 {
+		return host, 0
+	}
+	return host, uint16(n)
+}

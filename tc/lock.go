@@ -1,0 +1,208 @@
+package tc
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// locks is a directory with one file for each tapped namespace, named by its cookie and locked (flock) by
+// the daemon that taps it. The kernel frees the lock when that daemon dies; what remains is a file that
+// nobody holds. Whoever makes, takes or removes a file holds the lock of the directory itself, which makes
+// these steps atomic.
+type locks struct{ dir string }
+
+// lock is one namespace's, held.
+type lock struct {
+	in   *locks
+	file *os.File
+}
+
+// heldError says that another daemon taps a namespace.
+type heldError struct {
+	pid int // 0 if not known
+}
+
+func (e *heldError) Error() string {
+	if e.pid == 0 {
+		return "tapped by another daemon"
+	}
+	return fmt.Sprintf("tapped by another daemon, pid %d", e.pid)
+}
+
+// openLocks makes the directory and removes what dead daemons left in it.
+func openLocks(dir string) (*locks, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make lock directory, or name another: %w", err)
+	}
+	l := &locks{dir}
+	err := l.alone(func() error {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			return err
+		}
+		for _, entry := range entries {
+			if _, err := strconv.ParseUint(entry.Name(), 10, 64); err != nil {
+				continue
+			}
+			path := filepath.Join(dir, entry.Name())
+			file, err := os.OpenFile(path, os.O_RDWR, 0)
+			if err != nil {
+				return err
+			}
+			if flock(file) == nil {
+				err = os.Remove(path)
+			}
+			file.Close()
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("clean lock directory: %w", err)
+	}
+	return l, nil
+}
+
+func flock(file *os.File) error {
+	return unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+}
+
+// alone runs fn while no other daemon changes the directory. Others hold it for milliseconds.
+func (l *locks) alone(fn func() error) error {
+	dir, err := os.Open(l.dir)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	const patience, pause = 5 * time.Second, 5 * time.Millisecond
+	for deadline := time.Now().Add(patience); ; time.Sleep(pause) {
+		err := flock(dir)
+		if err == nil {
+			return fn()
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
+			return fmt.Errorf("lock directory %s: %w", l.dir, err)
+		}
+	}
+}
+
+// acquire locks each namespace that it can. Its answers are in the namespaces' order; the error is a
+// *heldError where another daemon has it.
+func (l *locks) acquire(spaces []NetNS) ([]*lock, []error) {
+	taken := make([]*lock, len(spaces))
+	errs := make([]error, len(spaces))
+	if len(spaces) == 0 {
+		return taken, errs
+	}
+	err := l.alone(func() error {
+		for i, ns := range spaces {
+			taken[i], errs[i] = l.take(ns)
+		}
+		return nil
+	})
+	if err != nil {
+		for i := range errs {
+			errs[i] = err
+		}
+	}
+	return taken, errs
+}
+
+func (l *locks) take(ns NetNS) (*lock, error) {
+	path := filepath.Join(l.dir, strconv.FormatUint(ns.Cookie, 10))
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("lock network namespace: %w", err)
+	}
+	if err := flock(file); err != nil {
+		pid := readHolder(file)
+		file.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, &heldError{pid}
+		}
+		return nil, fmt.Errorf("lock network namespace by %s: %w", path, err)
+	}
+	err = file.Truncate(0)
+	if err == nil {
+		text := fmt.Sprintf("pid %d\nnamespace %s\ninode %d\n", os.Getpid(), ns.Name, ns.Inode)
+		_, err = file.WriteAt([]byte(text), 0)
+	}
+	if err != nil {
+		file.Close()
+		return nil, fmt.Errorf("write lock %s: %w", path, err)
+	}
+	return &lock{l, file}, nil
+}
+
+// readHolder reads who wrote the file. Its first line is "pid N".
+func readHolder(file *os.File) int {
+	var text [32]byte
+	n, _ := file.ReadAt(text[:], 0)
+	line, _, _ := strings.Cut(string(text[:n]), "\n")
+	pid, err := strconv.Atoi(strings.TrimPrefix(line, "pid "))
+	if err != nil {
+		return 0
+	}
+	return pid
+}
+
+// release removes the file and frees the lock.
+func (k *lock) release() error {
+	err := k.in.alone(func() error {
+		if err := os.Remove(k.file.Name()); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		return nil
+	})
+	// Closing frees it, whether the file could be removed or not.
+	if err := errors.Join(err, k.file.Close()); err != nil {
+		return fmt.Errorf("free lock of network namespace: %w", err)
+	}
+	return nil
+}
+
+// Overlap is a namespace that another daemon taps.
+type Overlap struct {
+	NetNS NetNS
+	// PID is the other daemon's, as it sees itself; 0 if not known.
+	PID int
+}
+
+// OverlapError says which of the selected namespaces other daemons tap. It is one line.
+type OverlapError struct{ Held []Overlap }
+
+func (e *OverlapError) Error() string {
+	const named = 8 // more would hide the rest of the line
+	var pids []int
+	names := make(map[int][]string)
+	for _, o := range e.Held {
+		if names[o.PID] == nil {
+			pids = append(pids, o.PID)
+		}
+		names[o.PID] = append(names[o.PID], o.NetNS.Name)
+	}
+	var holders []string
+	for _, pid := range pids {
+		list := names[pid]
+		text := strings.Join(list[:min(len(list), named)], ", ")
+		if len(list) > named {
+			text += fmt.Sprintf(" and %d more", len(list)-named)
+		}
+		holder := "another daemon"
+		if pid != 0 {
+			holder = fmt.Sprintf("pid %d", pid)
+		}
+		holders = append(holders, holder+" taps "+text)
+	}
+	return fmt.Sprintf("network namespaces are already tapped: %s; stop it, or select or exclude so that the sets do not overlap",
+		strings.Join(holders, "; "))
+}

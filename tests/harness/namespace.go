@@ -1,0 +1,182 @@
+package harness
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+const netnsDir = "/run/netns"
+
+// Namespace is a named network namespace with its loopback up. Other programs find it as /run/netns/NAME.
+type Namespace struct {
+	lab    *Lab
+	name   string
+	handle netns.NsHandle
+	inode  uint64
+	links  *netlink.Handle
+	cgroup *Cgroup // of the programs that are started in it, unless they say otherwise
+	// calls are run on a thread that stays in the namespace until it is closed: children that are started
+	// from it die with it (their parent death signal is bound to the thread), so they never outlive this process.
+	calls chan func()
+	ended chan struct{}
+}
+
+// Namespace makes a namespace that is named after the lab: "h-x3k9-a" for "a".
+func (l *Lab) Namespace(name string) (*Namespace, error) {
+	ns := &Namespace{lab: l, name: l.id + "-" + name, cgroup: l.cgroup, calls: make(chan func()), ended: make(chan struct{})}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil, fmt.Errorf("make namespace %s: the lab is closed", ns.name)
+	}
+	made := make(chan error, 1)
+	onThread(func() { ns.serve(made) })
+	if err := <-made; err != nil {
+		return nil, fmt.Errorf("make namespace %s (it needs root): %w", ns.name, err)
+	}
+	l.namespaces = append(l.namespaces, ns)
+	if err := ns.prepare(); err != nil {
+		return nil, fmt.Errorf("prepare namespace %s: %w", ns.name, err)
+	}
+	return ns, nil
+}
+
+// serve makes the namespace on this thread and stays in it. The thread ends with the function, as it is
+// never unlocked.
+func (n *Namespace) serve(made chan<- error) {
+	defer close(n.ended)
+	var err error
+	if n.handle, err = netns.NewNamed(n.name); err != nil {
+		made <- err
+		return
+	}
+	made <- nil
+	for call := range n.calls {
+		call()
+	}
+}
+
+func (n *Namespace) prepare() error {
+	var stat unix.Stat_t
+	if err := unix.Fstat(int(n.handle), &stat); err != nil {
+		return fmt.Errorf("stat: %w", err)
+	}
+	n.inode = stat.Ino
+	var err error
+	if n.links, err = netlink.NewHandleAt(n.handle, unix.NETLINK_ROUTE); err != nil {
+		return fmt.Errorf("open netlink: %w", err)
+	}
+	if err := n.Sysctl(map[string]string{
+		// Redirected packets arrive on lo with addresses that strict filtering would not expect there.
+		"net/ipv4/conf/all/rp_filter":      "0",
+		"net/ipv4/conf/default/rp_filter":  "0",
+		"net/ipv4/conf/lo/rp_filter":       "0",
+		"net/ipv6/conf/all/disable_ipv6":   "0",
+		"net/ipv6/conf/lo/disable_ipv6":    "0",
+		"net/ipv6/conf/default/accept_dad": "0", // addresses are used at once
+	}); err != nil {
+		return err
+	}
+	return n.up("lo")
+}
+
+// Name is the namespace's name under /run/netns.
+func (n *Namespace) Name() string { return n.name }
+
+// Path is where the namespace is mounted.
+func (n *Namespace) Path() string { return filepath.Join(netnsDir, n.name) }
+
+// Cgroup is the group of the programs that are started in the namespace: the lab's own, or a pod's.
+func (n *Namespace) Cgroup() *Cgroup { return n.cgroup }
+
+// Inode is the number that /proc/PID/ns/net shows.
+func (n *Namespace) Inode() uint64 { return n.inode }
+
+// Netlink is a route netlink handle inside the namespace, closed with it.
+func (n *Namespace) Netlink() *netlink.Handle { return n.links }
+
+// Cookie is the number by which BPF programs know the namespace.
+func (n *Namespace) Cookie() (uint64, error) {
+	var cookie uint64
+	err := n.Do(func() error {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("open a socket in namespace %s: %w", n.name, err)
+		}
+		defer unix.Close(fd)
+		cookie, err = unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+		if err != nil {
+			return fmt.Errorf("ask for the cookie of namespace %s (Linux 5.14 has it): %w", n.name, err)
+		}
+		return nil
+	})
+	return cookie, err
+}
+
+// Do runs fn on a thread inside the namespace. Sockets that fn makes stay in the namespace; goroutines that
+// it starts are not in it.
+func (n *Namespace) Do(fn func() error) error {
+	result := make(chan error, 1)
+	onThread(func() {
+		if err := netns.Set(n.handle); err != nil {
+			result <- fmt.Errorf("enter namespace %s: %w", n.name, err)
+			return
+		}
+		result <- fn()
+	})
+	return <-result
+}
+
+// Sysctl writes settings below /proc/sys, given by path, inside the namespace.
+func (n *Namespace) Sysctl(settings map[string]string) error {
+	return n.Do(func() error {
+		for key, value := range settings {
+			if err := os.WriteFile(filepath.Join("/proc/sys", key), []byte(value), 0o644); err != nil {
+				return fmt.Errorf("set %s in namespace %s: %w", key, n.name, err)
+			}
+		}
+		return nil
+	})
+}
+
+// close gives the namespace's name, thread and handles back. The kernel destroys it when its last process
+// and socket are gone.
+func (n *Namespace) close() error {
+	close(n.calls)
+	<-n.ended
+	if n.links != nil {
+		n.links.Close()
+	}
+	err := netns.DeleteNamed(n.name)
+	if err != nil {
+		err = fmt.Errorf("remove namespace %s: %w", n.name, err)
+	}
+	return errors.Join(err, n.handle.Close())
+}
+
+// onThread runs fn on a thread of its own, which ends with it. The process's first thread is never used:
+// it cannot end, and /proc/self would show what fn made of it.
+func onThread(fn func()) {
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() != unix.Getpid() {
+			fn()
+			return
+		}
+		done := make(chan struct{})
+		go func() {
+			runtime.LockOSThread()
+			defer close(done)
+			fn()
+		}()
+		<-done
+		runtime.UnlockOSThread()
+	}()
+}

@@ -1,0 +1,35 @@
+// Package report is how a guest tells its host what it found: lines of JSON on the console, each behind
+// a mark that tells it from the kernel's messages.
+package report
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+)
+
+const (
+	// Mark stands before each line.
+	Mark = "@ambit@ "
+	// Verdict is the check of the last line, which passes only if all others did.
+	Verdict = "verdict"
+)
+
+// Line is the outcome of one check.
+type Line struct {
+	Check  string            `json:"check"`
+	Pass   bool              `json:"pass"`
+	Error  string            `json:"error,omitempty"`
+	Detail map[string]string `json:"detail,omitempty"`
+}
+
+// Write prints the line.
+func (l Line) Write(to io.Writer) error {
+	text, err := json.Marshal(l)
+	if err != nil {
+		return fmt.Errorf("encode the report of %s: %w", l.Check, err)
+	}
+	// The kernel may have left the console in the middle of a line.
+	_, err = fmt.Fprintf(to, "\n%s%s\n", Mark, text)
+	return err
+}
