@@ -58,11 +58,6 @@ func (c statusCollector) Collect(metrics chan<- prometheus.Metric) {
 		metrics <- prometheus.NewInvalidMetric(exchangesSeen, fmt.Errorf("read the status: %w", err))
 		return
 	}
-	rates, err := c.backend.Rates()
-	if err != nil {
-		metrics <- prometheus.NewInvalidMetric(sampleRate, fmt.Errorf("read the rates: %w", err))
-		return
-	}
 	send := func(d *prometheus.Desc, kind prometheus.ValueType, value float64, labels ...string) {
 		metrics <- prometheus.MustNewConstMetric(d, kind, value, labels...)
 	}
@@ -71,6 +66,14 @@ func (c statusCollector) Collect(metrics chan<- prometheus.Metric) {
 	send(buildInfo, gauge, 1, s.Version, s.Kernel)
 	for _, state := range []State{Starting, Tracing, Paused} {
 		send(stateInfo, gauge, flag(s.State == state), string(state))
+	}
+	if s.State == Starting { // there is nothing to count yet
+		return
+	}
+	rates, err := c.backend.Rates()
+	if err != nil {
+		metrics <- prometheus.NewInvalidMetric(sampleRate, fmt.Errorf("read the rates: %w", err))
+		return
 	}
 	places := map[[2]string]int{}
 	for _, a := range s.Attachments {

@@ -1,7 +1,10 @@
 package admin
 
 import (
+	"os"
 	"path/filepath"
+	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -64,6 +67,56 @@ func TestMetrics(t *testing.T) {
 	for _, line := range ambitLines(t, s) {
 		if strings.HasPrefix(line, "ambit_program") {
 			t.Error(line)
+		}
+	}
+}
+
+func TestMetricsWhileStarting(t *testing.T) {
+	s, _ := serve(t, &stage{status: Status{State: Starting, Version: "dev"}})
+	got := strings.Join(ambitLines(t, s), "\n")
+	want := `ambit_build_info{kernel="",version="dev"} 1
+ambit_state{state="paused"} 0
+ambit_state{state="starting"} 1
+ambit_state{state="tracing"} 0`
+	if got != want {
+		t.Errorf("got\n%s", got)
+	}
+}
+
+// Every metric has its definition.
+func TestMetricsAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	descs := make(chan *prometheus.Desc, 100)
+	statusCollector{}.Describe(descs)
+	close(descs)
+	named := regexp.MustCompile(`fqName: "([^"]+)"`)
+	for d := range descs {
+		name := named.FindStringSubmatch(d.String())[1]
+		if !strings.Contains(string(text), "`"+name+"`") {
+			t.Errorf("docs/operations.md does not define %s", name)
+		}
+	}
+}
+
+// Every field of the status has its definition, by its JSON name.
+func TestStatusIsDocumented(t *testing.T) {
+	text, err := os.ReadFile("../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, shown := range []reflect.Type{
+		reflect.TypeFor[Status](), reflect.TypeFor[Attachment](), reflect.TypeFor[Exchanges](), reflect.TypeFor[Program](),
+		reflect.TypeFor[Memory](), reflect.TypeFor[Exporter](), reflect.TypeFor[Rates](), reflect.TypeFor[TraceSummary](),
+		reflect.TypeFor[TraceDetail](), reflect.TypeFor[Span](),
+	} {
+		for i := range shown.NumField() {
+			name, _, _ := strings.Cut(shown.Field(i).Tag.Get("json"), ",")
+			if name != "" && !strings.Contains(string(text), "`"+name+"`") {
+				t.Errorf("docs/operations.md does not define %s of %s", name, shown.Name())
+			}
 		}
 	}
 }

@@ -23,7 +23,6 @@ const (
 	maxConnections = 64       // on each listener
 	maxHeader      = 16 << 10 // bytes
 	maxBody        = 4 << 10  // bytes of a request
-	maxTraces      = 1000     // in one answer
 	maxWidth       = 1000     // columns of a waterfall
 	readTimeout    = 10 * time.Second
 	writeTimeout   = 30 * time.Second

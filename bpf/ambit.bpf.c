@@ -20,8 +20,7 @@ int tap(struct __sk_buff *skb)
 		return PASS;
 	struct tap t = {
 		.skb = skb,
-		.seg = &parts->seg,
-		.key = &parts->key,
+		.parts = parts,
 		.netns = (__u64)skb->cb[1] << 32 | skb->cb[0],
 		.hook = skb->cb[2],
 	};

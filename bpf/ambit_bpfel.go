@@ -324,7 +324,18 @@ type ambitTapParts struct {
 		Flags   uint8
 		Pad     [7]uint8
 	}
-	Key ambitFlowKey
+	Key     ambitFlowKey
+	Arrival struct {
+		_       structs.HostLayout
+		Now     uint64
+		Payload uint32
+		End     int32
+		Side    uint32
+		Seq     uint32
+		Ack     uint32
+		Pad     uint32
+	}
+	Remote ambitEndpoint
 }
 
 type ambitWindow struct {
@@ -376,6 +387,7 @@ const (
 	ambitVarIdKey                = "id_key"
 	ambitVarIdleLimitNs          = "idle_limit_ns"
 	ambitVarNetnsFromPacket      = "netns_from_packet"
+	ambitVarNewExchange          = "new_exchange"
 	ambitVarNewFlow              = "new_flow"
 	ambitVarTrustAll             = "trust_all"
 	ambitVarUnusedAbi            = "unused_abi"
@@ -478,6 +490,7 @@ type ambitVariableSpecs struct {
 	IdKey                *ebpf.VariableSpec `ebpf:"id_key"`
 	IdleLimitNs          *ebpf.VariableSpec `ebpf:"idle_limit_ns"`
 	NetnsFromPacket      *ebpf.VariableSpec `ebpf:"netns_from_packet"`
+	NewExchange          *ebpf.VariableSpec `ebpf:"new_exchange"`
 	NewFlow              *ebpf.VariableSpec `ebpf:"new_flow"`
 	TrustAll             *ebpf.VariableSpec `ebpf:"trust_all"`
 	UnusedAbi            *ebpf.VariableSpec `ebpf:"unused_abi"`
@@ -570,6 +583,7 @@ type ambitVariables struct {
 	IdKey                *ebpf.Variable `ebpf:"id_key"`
 	IdleLimitNs          *ebpf.Variable `ebpf:"idle_limit_ns"`
 	NetnsFromPacket      *ebpf.Variable `ebpf:"netns_from_packet"`
+	NewExchange          *ebpf.Variable `ebpf:"new_exchange"`
 	NewFlow              *ebpf.Variable `ebpf:"new_flow"`
 	TrustAll             *ebpf.Variable `ebpf:"trust_all"`
 	UnusedAbi            *ebpf.Variable `ebpf:"unused_abi"`

@@ -134,10 +134,23 @@ struct segment {
 	__u8 pad[7];
 };
 
+/* What a parser is told of a segment. */
+struct arrival {
+	__u64 now;
+	__u32 payload; /* offset of the payload in the packet */
+	__s32 end; /* length of the payload */
+	__u32 side; /* the sender */
+	__u32 seq; /* of the first payload byte */
+	__u32 ack;
+	__u32 pad;
+};
+
 /* The larger parts of a tap, for which the stack of 512 bytes is too small. */
 struct tap_parts {
 	struct segment seg;
 	struct flow_key key;
+	struct arrival arrival;
+	struct endpoint remote; /* of the sender's socket */
 };
 
 #define PIPELINE_MAX 32

@@ -26,6 +26,19 @@
 
 #define always_inline inline __attribute__((always_inline))
 
+/* The one way to a packet's bytes, and a copy whose length is not constant. */
+#ifndef AMBIT_HOST
+static always_inline long load_bytes(struct packet *packet, __u32 off, void *dst, __u32 len)
+{
+	return bpf_skb_load_bytes(packet, off, dst, len);
+}
+
+static always_inline long copy_bytes(void *dst, __u32 len, const void *src)
+{
+	return bpf_probe_read_kernel(dst, len, src);
+}
+#endif
+
 /* Loads at any address: every machine that BPF maps run on allows it. The host build has its own, for the sanitizers. */
 #ifndef AMBIT_HOST
 static always_inline __u64 load64(const void *p)

@@ -183,7 +183,7 @@ func TestClosest(t *testing.T) {
 	known := []string{"sample_rate", "live", "log", "peers"}
 	for word, want := range map[string]string{
 		"sample_rate": "sample_rate", "samplerate": "sample_rate", "smaple_raet": "sample_rate", "lvie": "live", "lg": "log",
-		"": "", "zzz": "", "peer": "peers", "metrics": "", strings.Repeat("x", 1000): "",
+		"": "", "zzz": "", "peer": "peers", "metrics": "", "l": "", strings.Repeat("x", 1000): "",
 	} {
 		if got := Closest(word, known); got != want {
 			t.Errorf("Closest(%q) = %q, want %q", word, got, want)

@@ -19,7 +19,7 @@ static always_inline struct bpf_sock *receiver_of(struct tap *t)
 {
 	struct bpf_sock_tuple tuple = {};
 	__u32 size = sizeof(tuple.ipv4);
-	const struct endpoint *src = &t->seg->src, *dst = &t->seg->dst;
+	const struct endpoint *src = &t->parts->seg.src, *dst = &t->parts->seg.dst;
 
 	if (*(__u64 *)src->addr == 0 && *(__u32 *)(src->addr + 8) == bpf_htonl(0xffff)) {
 		tuple.ipv4.saddr = *(__u32 *)(src->addr + 12);
@@ -48,8 +48,8 @@ static always_inline void begin_halves(struct tap *t, struct flow *f, __u32 send
 		f->half[SIDE_ACCEPTOR].next_seq = f->isn[SIDE_ACCEPTOR] + 1;
 		return;
 	}
-	f->half[sender & 1].next_seq = t->seg->seq;
-	f->half[!sender].next_seq = t->seg->ack;
+	f->half[sender & 1].next_seq = t->parts->seg.seq;
+	f->half[!sender].next_seq = t->parts->seg.ack;
 	f->half[SIDE_OPENER].state = HALF_LOST;
 	f->half[SIDE_ACCEPTOR].state = HALF_LOST;
 }
@@ -65,7 +65,7 @@ static __noinline struct flow *take_up(struct tap *t)
 	struct bpf_sock *receiver = 0, *local;
 	struct flow *f = 0;
 	__u64 text = 0;
-	__u32 n = t->seg->len < 8 ? t->seg->len : 8, sender;
+	__u32 n = t->parts->seg.len < 8 ? t->parts->seg.len : 8, sender;
 	bool wanted = false, fresh;
 
 	if (is_excluded_port(t)) {
@@ -98,11 +98,11 @@ static __noinline struct flow *take_up(struct tap *t)
 	fresh = info && info->role;
 
 	if (n == 8) {
-		if (bpf_skb_load_bytes(t->skb, t->seg->payload, &text, 8))
+		if (bpf_skb_load_bytes(t->skb, t->parts->seg.payload, &text, 8))
 			goto out;
 	} else if (n) {
 		for (__u32 i = 0; i < 7; i++)
-			if (i < n && bpf_skb_load_bytes(t->skb, t->seg->payload + i, (__u8 *)&text + i, 1))
+			if (i < n && bpf_skb_load_bytes(t->skb, t->parts->seg.payload + i, (__u8 *)&text + i, 1))
 				goto out;
 	}
 	/* Who asks is the opener; where it is not known who opened, the bytes say it. */
@@ -112,7 +112,7 @@ static __noinline struct flow *take_up(struct tap *t)
 		sender = begins_response(text, n) ? SIDE_ACCEPTOR : SIDE_OPENER;
 	wanted = sender == SIDE_OPENER ? begins_request(text, n) : begins_response(text, n) && !fresh;
 	if (!wanted) {
-		bool begun = fresh && t->seg->seq == (ingress ? info->isn_remote : info->isn_local) + 1;
+		bool begun = fresh && t->parts->seg.seq == (ingress ? info->isn_remote : info->isn_local) + 1;
 		if (begun || (info && ++info->misses >= MISSES_MAX)) {
 			count(STAT_NOT_HTTP);
 			if (info)
@@ -122,13 +122,13 @@ static __noinline struct flow *take_up(struct tap *t)
 		goto out;
 	}
 
-	if (bpf_map_update_elem(&flows, t->key, (void *)&new_flow, BPF_NOEXIST)) {
-		f = bpf_map_lookup_elem(&flows, t->key);
+	if (bpf_map_update_elem(&flows, &t->parts->key, (void *)&new_flow, BPF_NOEXIST)) {
+		f = bpf_map_lookup_elem(&flows, &t->parts->key);
 		if (!f)
 			count(STAT_FLOWS_FULL);
 		goto out;
 	}
-	f = bpf_map_lookup_elem(&flows, t->key);
+	f = bpf_map_lookup_elem(&flows, &t->parts->key);
 	if (!f)
 		goto out;
 	f->fingerprint = t->fingerprint;
@@ -143,7 +143,7 @@ static __noinline struct flow *take_up(struct tap *t)
 	}
 
 	struct ends *ends = &f->exchange.ends;
-	struct endpoint *opener = sender == SIDE_OPENER ? &t->seg->src : &t->seg->dst;
+	struct endpoint *opener = sender == SIDE_OPENER ? &t->parts->seg.src : &t->parts->seg.dst;
 	__u8 about = trust_all && !have_peers ? CIDR_TRUSTED : cidr_of(opener);
 	f->trusted = trust_all || about & CIDR_TRUSTED;
 	if (ends->party[SIDE_OPENER].flags & PARTY_KNOWN)
@@ -154,7 +154,7 @@ static __noinline struct flow *take_up(struct tap *t)
 	if (!((ends->party[SIDE_OPENER].flags | ends->party[SIDE_ACCEPTOR].flags) & PARTY_APP)) {
 		/* Two proxies, or excluded: nothing here can become a span. */
 		ignore(t->fingerprint);
-		bpf_map_delete_elem(&flows, t->key);
+		bpf_map_delete_elem(&flows, &t->parts->key);
 		f = 0;
 		goto out;
 	}
@@ -190,11 +190,10 @@ static always_inline struct bpf_sock *sender_here(struct tap *t)
 static always_inline void find_key(struct tap *t)
 {
 	if (t->hook == HOOK_LO_EGRESS && t->sk) {
-		struct endpoint remote;
-		remote_of(t->sk, &remote);
-		set_key(t, &t->seg->src, &remote);
+		remote_of(t->sk, &t->parts->remote);
+		set_key(t, &t->parts->seg.src, &t->parts->remote);
 	} else {
-		set_key(t, &t->seg->src, &t->seg->dst);
+		set_key(t, &t->parts->seg.src, &t->parts->seg.dst);
 	}
 }
 
@@ -205,20 +204,19 @@ static always_inline void feed(struct tap *t, struct flow *f)
 
 	if (t->sk && side < SIDES && !(ends->party[side & 1].flags & PARTY_KNOWN))
 		link_socket(t, f, side, t->sk);
-	if (t->seg->len && !f->ended) {
-		struct arrival a = {
-			.now = bpf_ktime_get_ns(),
-			.payload = t->seg->payload,
-			.end = t->seg->len,
-			.side = side,
-			.seq = t->seg->seq,
-			.ack = t->seg->ack,
-		};
-		http1_segment(t->skb, f, &a);
+	if (t->parts->seg.len && !f->ended) {
+		struct arrival *a = &t->parts->arrival;
+		a->now = bpf_ktime_get_ns();
+		a->payload = t->parts->seg.payload;
+		a->end = t->parts->seg.len;
+		a->side = side;
+		a->seq = t->parts->seg.seq;
+		a->ack = t->parts->seg.ack;
+		http1_segment(t->skb, f, a);
 	}
-	if (t->seg->flags & TCP_RST)
+	if (t->parts->seg.flags & TCP_RST)
 		conclude_all(f, ENDING_RESET, bpf_ktime_get_ns());
-	else if (t->seg->flags & TCP_FIN && side == SIDE_ACCEPTOR) {
+	else if (t->parts->seg.flags & TCP_FIN && side == SIDE_ACCEPTOR) {
 		http1_end(f, side);
 		conclude_all(f, ENDING_CLOSED, bpf_ktime_get_ns());
 	}
@@ -233,30 +231,30 @@ static always_inline void release(struct tap *t, struct flow *f)
 		if (info)
 			info->not_http = 1;
 	}
-	bpf_map_delete_elem(&flows, t->key);
+	bpf_map_delete_elem(&flows, &t->parts->key);
 }
 
 /* One packet at one hook of a tapped namespace. */
 static always_inline void tap_packet(struct tap *t)
 {
-	if (!parse_segment(t->skb, t->seg))
+	if (!parse_segment(t->skb, &t->parts->seg))
 		return;
 	t->sk = sender_here(t);
-	if (t->hook == HOOK_EGRESS && !t->sk && !(t->seg->flags & TCP_RST))
+	if (t->hook == HOOK_EGRESS && !t->sk && !(t->parts->seg.flags & TCP_RST))
 		return;
 	find_key(t);
 	__u64 *slot = ignored_slot(t->fingerprint);
 	if (slot && *slot == t->fingerprint) {
 		/* The ports are used again by a new connection. */
-		if (t->seg->flags & TCP_SYN)
+		if (t->parts->seg.flags & TCP_SYN)
 			*slot = 0;
 		return;
 	}
-	if (t->seg->flags & TCP_SYN)
+	if (t->parts->seg.flags & TCP_SYN)
 		return;
-	struct flow *f = bpf_map_lookup_elem(&flows, t->key);
+	struct flow *f = bpf_map_lookup_elem(&flows, &t->parts->key);
 	if (!f) {
-		if (!t->seg->len)
+		if (!t->parts->seg.len)
 			return;
 		f = take_up(t);
 		if (!f)

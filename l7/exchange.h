@@ -110,6 +110,21 @@ static always_inline __u32 outstanding(const struct flow *f)
 	return f->next - f->first;
 }
 
+/* Linux 6.1 takes no argument of a global function as a map's value, but a constant. */
+const volatile struct exchange new_exchange = {};
+
+static always_inline void make_room(struct flow *f, struct exchange *ex)
+{
+	struct part_key key = { f->id, f->held };
+	struct exchange *moved = 0;
+
+	ex->request_body = f->half[SIDE_OPENER].body;
+	if (outstanding(f) <= PIPELINE_MAX && !bpf_map_update_elem(&waiting, &key, (void *)&new_exchange, BPF_ANY))
+		moved = bpf_map_lookup_elem(&waiting, &key);
+	if (!moved || copy_bytes(moved, sizeof(*moved), ex))
+		drop(ex, STAT_DROP_PIPELINE);
+}
+
 /*
  * A request begins. The exchange before it, if it still waits for its response, makes room.
  * Where it can't be kept it is lost alone: its number stays, so the others keep their responses.
@@ -119,12 +134,9 @@ static always_inline struct exchange *begin(struct flow *f, __u64 now, __u32 seq
 	struct exchange *ex = &f->exchange;
 
 	if (outstanding(f)) {
-		struct part_key key = { f->id, f->held };
-		ex->request_body = f->half[SIDE_OPENER].body;
-		if (f->held != f->next - 1)
-			; /* it was dropped before */
-		else if (outstanding(f) > PIPELINE_MAX || bpf_map_update_elem(&waiting, &key, ex, BPF_ANY))
-			drop(ex, STAT_DROP_PIPELINE);
+		/* Unless it was dropped before. */
+		if (f->held == f->next - 1)
+			make_room(f, ex);
 	} else {
 		f->response.status = 0;
 		f->response.first_ns = 0;

@@ -184,6 +184,8 @@ __noinline int keep(struct exchange *ex, const struct window *win, __u32 idx, __
 	}
 	if (!len)
 		return 0;
+	opaque(used);
+	opaque(len);
 	ex->fields[field].off = used;
 	ex->fields[field].len = len;
 	ex->used = used + len;
@@ -376,8 +378,11 @@ static always_inline void header(struct walk *w, struct half *half, __u32 idx, _
 	struct window *win = w->win;
 	struct exchange *ex = &w->flow->exchange;
 	__u32 skip = 0, end = idx + len;
-	__u64 name = header_name(win->bytes + idx, &skip);
 
+	opaque(idx);
+	if (idx >= LINE_MAX)
+		return;
+	__u64 name = header_name(win->bytes + idx, &skip);
 	if (!name || skip > len)
 		return;
 	idx += skip;
@@ -395,7 +400,7 @@ static always_inline void header(struct walk *w, struct half *half, __u32 idx, _
 		read_encoding(half, win, idx, len);
 		return;
 	}
-	if (w->side != SIDE_OPENER)
+	if (w->a->side != SIDE_OPENER)
 		return;
 
 	__u32 kept = FIELDS;
@@ -507,8 +512,8 @@ static always_inline void message_end(struct walk *w, struct half *half)
 {
 	half->state = HALF_START;
 	half->head = 0;
-	if (w->side == SIDE_ACCEPTOR)
-		conclude_first(w->flow, ENDING_RESPONSE, w->now);
+	if (w->a->side == SIDE_ACCEPTOR)
+		conclude_first(w->flow, ENDING_RESPONSE, w->a->now);
 }
 
 static always_inline void enter_body(struct walk *w, struct half *half)
@@ -551,7 +556,7 @@ static always_inline void response_headed(struct walk *w, struct half *half)
 	}
 	f->response.headed = 1;
 	if (status == 101 || (f->connects & bit && status < 300)) {
-		conclude_first(f, ENDING_RESPONSE, w->now);
+		conclude_first(f, ENDING_RESPONSE, w->a->now);
 		drop_all(f, STAT_DROP_MALFORMED);
 		count(STAT_UPGRADED);
 		give_up(f);
@@ -585,7 +590,7 @@ static always_inline void line(struct walk *w, struct half *half, __u32 idx, __u
 			half->head = 0;
 			return;
 		}
-		if (w->side == SIDE_OPENER)
+		if (w->a->side == SIDE_OPENER)
 			request_line(w, half, idx, len, whole);
 		else
 			status_line(w, half, idx, len);
@@ -593,7 +598,7 @@ static always_inline void line(struct walk *w, struct half *half, __u32 idx, __u
 	case HALF_HEAD:
 		if (len)
 			header(w, half, idx, len);
-		else if (w->side == SIDE_OPENER)
+		else if (w->a->side == SIDE_OPENER)
 			request_headed(w, half);
 		else
 			response_headed(w, half);
@@ -601,7 +606,7 @@ static always_inline void line(struct walk *w, struct half *half, __u32 idx, __u
 	case HALF_CHUNK_SIZE:
 		size = read_chunk_size(w->win, idx, len);
 		if (size == ~0ULL) {
-			malformed(w->flow, w->side);
+			malformed(w->flow, w->a->side);
 		} else if (size) {
 			half->remain = size + 2;
 			half->state = HALF_CHUNK;
@@ -620,12 +625,12 @@ static always_inline void line(struct walk *w, struct half *half, __u32 idx, __u
 /* Keeps the line that a segment broke off; the window begins with it. */
 static always_inline void carry(struct walk *w, struct half *half)
 {
-	struct part_key key = { w->flow->id, w->side };
+	struct part_key key = { w->flow->id, w->a->side };
 
 	w->win->len = w->win->filled;
 	if (bpf_map_update_elem(&carries, &key, w->win, BPF_ANY)) {
 		count(STAT_CARRY_FULL);
-		lose(w->flow, w->side, STAT_DROP_LIMIT);
+		lose(w->flow, w->a->side, STAT_DROP_LIMIT);
 		return;
 	}
 	half->carried = 1;
@@ -641,18 +646,19 @@ static always_inline bool extend(struct walk *w)
 	__u32 at = w->win->filled;
 	__s32 pos = w->win->origin + (__s32)at;
 
-	if (at >= LINE_MAX || pos < 0 || pos >= w->end)
+	if (at >= LINE_MAX || pos < 0 || pos >= w->a->end)
 		return false;
-	__u32 n = w->end - pos;
+	__u32 n = w->a->end - pos;
 	if (n > sizeof(win->slack))
 		n = sizeof(win->slack);
 	if (n > LINE_MAX - at)
 		n = LINE_MAX - at;
-	win->found = n;
-	n = *(volatile __u32 *)&win->found;
-	if (n == 0 || n > sizeof(win->slack))
+	n -= 1;
+	opaque(n);
+	if (n >= sizeof(win->slack))
 		return false;
-	if (load_bytes(w->packet, w->payload + pos, win->bytes + at, n))
+	n += 1;
+	if (load_bytes(w->packet, w->a->payload + pos, win->bytes + at, n))
 		return false;
 	w->win->filled = at + n;
 	return true;
@@ -661,12 +667,12 @@ static always_inline bool extend(struct walk *w)
 /* Puts a carried line before the new bytes. */
 static always_inline void resume(struct walk *w, struct half *half)
 {
-	struct part_key key = { w->flow->id, w->side };
+	struct part_key key = { w->flow->id, w->a->side };
 	struct window *carried = bpf_map_lookup_elem(&carries, &key);
 
 	half->carried = 0;
 	if (!carried || copy_bytes(w->win, sizeof(*w->win), carried) || w->win->len >= LINE_MAX) {
-		lose(w->flow, w->side, STAT_DROP_LIMIT);
+		lose(w->flow, w->a->side, STAT_DROP_LIMIT);
 		return;
 	}
 	bpf_map_delete_elem(&carries, &key);
@@ -679,8 +685,8 @@ static always_inline void resume(struct walk *w, struct half *half)
 static long http1_step(__u64 i, struct walk *w)
 {
 	struct flow *f = w->flow;
-	struct half *half = &f->half[w->side & 1];
-	__s32 left = w->end - position(w);
+	struct half *half = &f->half[w->a->side & 1];
+	__s32 left = w->a->end - position(w);
 	__u64 n;
 
 	if (left <= 0)
@@ -717,12 +723,12 @@ static long http1_step(__u64 i, struct walk *w)
 		return 1;
 	if (half->state == HALF_START && !half->head && position(w) >= 0) {
 		__u32 pos = position(w);
-		if (w->side == SIDE_OPENER) {
-			f->begun_ns = w->now;
-			f->begun_seq = w->seq + pos;
-			f->begun_ack = w->ack;
+		if (w->a->side == SIDE_OPENER) {
+			f->begun_ns = w->a->now;
+			f->begun_seq = w->a->seq + pos;
+			f->begun_ack = w->a->ack;
 		} else if (!f->response.first_ns) {
-			f->response.first_ns = w->now;
+			f->response.first_ns = w->a->now;
 		}
 	}
 
@@ -739,7 +745,7 @@ static long http1_step(__u64 i, struct walk *w)
 		return 0;
 	}
 	if (!ended && !half->skipping && filled < LINE_MAX) {
-		if (w->win->origin + (__s32)filled < w->end) {
+		if (w->win->origin + (__s32)filled < w->a->end) {
 			/* Only behind a carried line does the window end before the segment. */
 			return !extend(w);
 		}
@@ -763,7 +769,7 @@ static long http1_step(__u64 i, struct walk *w)
 		line(w, half, idx, len, ended);
 	}
 	if (half->head > HEAD_MAX && half->state <= HALF_HEAD)
-		lose(f, w->side, STAT_DROP_HEAD_TOO_LONG);
+		lose(f, w->a->side, STAT_DROP_HEAD_TOO_LONG);
 	return 0;
 }
 
@@ -784,15 +790,15 @@ static always_inline void settle(struct flow *f)
 static always_inline bool resync(struct walk *w, struct half *half, bool turn)
 {
 	struct flow *f = w->flow;
-	__u32 len = w->end < 8 ? w->end : 8;
+	__u32 len = w->a->end < 8 ? w->a->end : 8;
 	__u64 text;
 
-	if (!turn || (w->side == SIDE_ACCEPTOR && !outstanding(f)) || !refill(w))
+	if (!turn || (w->a->side == SIDE_ACCEPTOR && !outstanding(f)) || !refill(w))
 		return false;
 	text = load64(w->win->bytes);
-	if (w->side == SIDE_OPENER ? !begins_request(text, len) : !begins_response(text, len))
+	if (w->a->side == SIDE_OPENER ? !begins_request(text, len) : !begins_response(text, len))
 		return false;
-	if (w->side == SIDE_OPENER)
+	if (w->a->side == SIDE_OPENER)
 		settle(f);
 	half->state = HALF_START;
 	half->head = 0;
@@ -823,51 +829,46 @@ __noinline int http1_segment(struct packet *packet, struct flow *f, const struct
 		return 0;
 	struct walk w = {
 		.packet = packet,
+		.a = a,
 		.flow = f,
 		.win = bpf_map_lookup_elem(&windows, &zero),
-		.now = a->now,
-		.payload = a->payload,
-		.end = a->end,
-		.side = a->side & 1,
-		.seq = a->seq,
-		.ack = a->ack,
 	};
-	struct half *half = &f->half[w.side];
-	bool turn = f->last_side != w.side;
-	__s32 ahead = w.seq - half->next_seq;
+	struct half *half = &f->half[a->side & 1];
+	bool turn = f->last_side != a->side;
+	__s32 ahead = a->seq - half->next_seq;
 
 	if (!w.win || half->state == HALF_OFF)
 		return 0;
-	if (ahead < 0 && -ahead >= w.end)
+	if (ahead < 0 && -ahead >= a->end)
 		return 0; /* seen before */
 	w.win->origin = 0;
 	w.win->idx = 0;
 	w.win->filled = 0;
-	f->last_side = w.side;
+	f->last_side = a->side;
 	if (ahead > 0 && half->state != HALF_LOST && !absorb(half, ahead)) {
-		if (w.side == SIDE_OPENER && half->state == HALF_START)
+		if (a->side == SIDE_OPENER && half->state == HALF_START)
 			miss(f);
-		lose(f, w.side, STAT_DROP_GAP);
+		lose(f, a->side, STAT_DROP_GAP);
 	}
 	if (half->state == HALF_LOST) {
-		half->next_seq = w.seq + w.end;
+		half->next_seq = a->seq + a->end;
 		if (ahead < 0 || !resync(&w, half, turn)) {
-			half->last_ns = w.now;
+			half->last_ns = a->now;
 			return 0;
 		}
 		ahead = 0;
 	}
-	if (w.side == SIDE_OPENER && half->state == HALF_START && turn)
+	if (a->side == SIDE_OPENER && half->state == HALF_START && turn)
 		settle(f);
 	if (ahead < 0)
 		w.win->origin = -ahead;
-	half->next_seq = w.seq + w.end;
-	half->last_ns = w.now;
+	half->next_seq = a->seq + a->end;
+	half->last_ns = a->now;
 	if (half->carried)
 		resume(&w, half);
 	bpf_loop(STEPS_MAX, http1_step, &w, 0);
-	if (half->state != HALF_LOST && half->state != HALF_OFF && position(&w) < w.end)
-		lose(f, w.side, STAT_DROP_LIMIT);
+	if (half->state != HALF_LOST && half->state != HALF_OFF && position(&w) < a->end)
+		lose(f, a->side, STAT_DROP_LIMIT);
 	return 0;
 }
 

@@ -6,41 +6,13 @@
 #include "exchange.h"
 #include "traceparent.h"
 
-/* One segment of one direction. */
-struct arrival {
-	__u64 now;
-	__u32 payload; /* offset of the payload in the packet */
-	__s32 end; /* length of the payload */
-	__u32 side; /* the sender */
-	__u32 seq; /* of the first payload byte */
-	__u32 ack;
-	__u32 pad;
-};
-
-/* Its way through a parser. Positions count from the first payload byte. */
+/* One segment's way through a parser. Positions count from the first payload byte. */
 struct walk {
 	struct packet *packet; /* for load_bytes */
+	const struct arrival *a;
 	struct flow *flow;
 	struct window *win;
-	__u64 now;
-	__u32 payload;
-	__s32 end;
-	__u32 side;
-	__u32 seq;
-	__u32 ack;
 };
-
-#ifndef AMBIT_HOST
-static always_inline long load_bytes(struct packet *packet, __u32 off, void *dst, __u32 len)
-{
-	return bpf_skb_load_bytes(packet, off, dst, len);
-}
-
-static always_inline long copy_bytes(void *dst, __u32 len, const void *src)
-{
-	return bpf_probe_read_kernel(dst, len, src);
-}
-#endif
 
 static always_inline __s32 position(const struct walk *w)
 {
@@ -63,21 +35,19 @@ static always_inline void advance(struct walk *w, __u32 n)
 static always_inline bool refill(struct walk *w)
 {
 	__s32 pos = position(w);
-	__u32 n = w->end - pos;
+	__u32 n = w->a->end - pos;
 
-	if (pos < 0 || pos >= w->end)
+	if (pos < 0 || pos >= w->a->end)
 		return false;
 	if (n > LINE_MAX)
 		n = LINE_MAX;
-	w->win->found = n;
-	n = *(volatile __u32 *)&w->win->found;
-	if (n - 1 >= LINE_MAX)
-		return false;
-	n &= 1023;
+	/* Linux 6.1 learns from a comparison of n - 1 alone that n is neither 0 nor too large. */
+	n -= 1;
 	opaque(n);
-	if (n > LINE_MAX || n == 0)
+	if (n >= LINE_MAX)
 		return false;
-	if (load_bytes(w->packet, w->payload + pos, w->win->bytes, n))
+	n += 1;
+	if (load_bytes(w->packet, w->a->payload + pos, w->win->bytes, n))
 		return false;
 	w->win->origin = pos;
 	w->win->idx = 0;

@@ -25,9 +25,9 @@ const (
 	// settled is the number of scans after which a process is read every second time only. A namespace is
 	// made early in a process's life; one that an old process makes is found a scan later.
 	settled = 5
-	// mounting is how long a fresh file is expected to become a namespace: ip-netns creates it and then
-	// mounts the namespace on it.
-	mounting = 2 * time.Second
+	// kernelEvery is the same for the kernel's threads, which stay where they are. They are read at all
+	// because another process may have the number of one that has ended.
+	kernelEvery = 16
 )
 
 // sighting is a namespace as one scan found it.
@@ -40,7 +40,8 @@ type sighting struct {
 	home  bool
 }
 
-// finder lists the network namespaces of the host. Its memory is one entry for each process.
+// finder lists the network namespaces of the host. Its memory is one entry for each process and each named
+// namespace.
 type finder struct {
 	home  *home
 	dirs  []string
@@ -48,6 +49,7 @@ type finder struct {
 	log   *slog.Logger
 
 	procs  map[int]process
+	named  map[netnsKey][]string // files in the directories
 	turn   int
 	denied bool // said once that processes are hidden
 }
@@ -55,19 +57,19 @@ type finder struct {
 type process struct {
 	inode uint64 // its namespace's, 0 for none (a zombie)
 	scans uint8  // how often it was met, up to settled
+	every uint8  // of so many scans, one reads it when it has settled
 	turn  int    // when it was met last
 }
 
 // findings are what a scan found.
 type findings struct {
-	spaces  map[netnsKey]*sighting
-	pending bool          // a file is about to become a namespace: look again soon
-	cost    time.Duration // processor time spent
+	spaces map[netnsKey]*sighting
+	cost   time.Duration // processor time spent
 }
 
-// scan looks at the directories and, if processes is set, at every process too; otherwise it takes what
-// the last such scan saw of them.
-func (f *finder) scan(processes bool) (findings, error) {
+// scan looks at the directories and the processes if it is told to, and otherwise takes what the last such
+// scan saw of them.
+func (f *finder) scan(processes, dirs bool) (findings, error) {
 	// Processor time is the thread's.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -89,8 +91,13 @@ func (f *finder) scan(processes bool) (findings, error) {
 			found.at(netnsKey{f.home.key.dev, p.inode}).addPID(pid)
 		}
 	}
-	if err := f.scanDirs(&found); err != nil {
-		return findings{}, err
+	if dirs {
+		if err := f.scanDirs(); err != nil {
+			return findings{}, err
+		}
+	}
+	for key, files := range f.named {
+		found.at(key).addFiles(files)
 	}
 	for _, path := range f.paths {
 		var st unix.Stat_t
@@ -138,8 +145,14 @@ func (f *finder) scanProcesses() error {
 		if err != nil {
 			continue
 		}
-		p := f.procs[pid]
-		if p.scans < settled || (pid+f.turn)%2 == 0 {
+		p, known := f.procs[pid]
+		if !known {
+			p.every = 2
+			if isKernelThread(int(dir.Fd()), name) {
+				p.every = kernelEvery
+			}
+		}
+		if p.scans < settled || (pid+f.turn)%int(p.every) == 0 {
 			p.inode, err = readNetns(int(dir.Fd()), name)
 			if errors.Is(err, fs.ErrPermission) && !f.denied {
 				f.denied = true
@@ -173,7 +186,15 @@ func readNetns(proc int, pid string) (uint64, error) {
 	return strconv.ParseUint(number, 10, 64)
 }
 
-func (f *finder) scanDirs(found *findings) error {
+// isKernelThread tells whether a process executes no file, which is so for a zombie too.
+func isKernelThread(proc int, pid string) bool {
+	var buffer [1]byte
+	_, err := unix.Readlinkat(proc, pid+"/exe", buffer[:])
+	return errors.Is(err, unix.ENOENT)
+}
+
+func (f *finder) scanDirs() error {
+	f.named = make(map[netnsKey][]string)
 	listed := make(map[netnsKey]bool) // directories under two names
 	for _, dir := range f.dirs {
 		var st unix.Stat_t
@@ -190,25 +211,26 @@ func (f *finder) scanDirs(found *findings) error {
 		}
 		for _, entry := range entries {
 			path := filepath.Join(dir, entry.Name())
-			if unix.Stat(path, &st) != nil {
-				continue
-			}
-			if st.Dev != f.home.key.dev {
-				age := time.Since(time.Unix(st.Mtim.Unix()))
-				found.pending = found.pending || st.Mode&unix.S_IFMT == unix.S_IFREG && age < mounting
-				continue
-			}
-			s := found.at(netnsKey{st.Dev, st.Ino})
-			s.files = append(s.files, path)
-			switch entry.Name() {
-			case selectAll, selectAmbient, selectHost:
-				// Words of a selection; such a file is called by its path.
-			default:
-				s.names = append(s.names, entry.Name())
+			// Any other file is one on which a namespace is about to be mounted, or was.
+			if unix.Stat(path, &st) == nil && st.Dev == f.home.key.dev {
+				key := netnsKey{st.Dev, st.Ino}
+				f.named[key] = append(f.named[key], path)
 			}
 		}
 	}
 	return nil
+}
+
+func (s *sighting) addFiles(files []string) {
+	s.files = files
+	for _, path := range files {
+		switch name := filepath.Base(path); name {
+		case selectAll, selectAmbient, selectHost:
+			// Words of a selection; such a file is called by its path.
+		default:
+			s.names = append(s.names, name)
+		}
+	}
 }
 
 // name is what people call the namespace. was is its name so far, which an unnamed one keeps.

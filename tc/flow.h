@@ -22,8 +22,7 @@ enum hook {
 struct tap {
 	struct __sk_buff *skb;
 	struct bpf_sock *sk; /* the sender's, where it is of this namespace; else 0 */
-	struct segment *seg;
-	struct flow_key *key;
+	struct tap_parts *parts;
 	__u64 netns; /* cookie of the tapped namespace */
 	__u64 fingerprint; /* of key */
 	__u32 hook;
@@ -57,12 +56,12 @@ static always_inline void set_key(struct tap *t, const struct endpoint *from, co
 		a = to;
 		b = from;
 	}
-	t->key->netns = t->netns;
-	endpoint_v6((struct endpoint *)t->key->a, a->addr);
-	endpoint_v6((struct endpoint *)t->key->b, b->addr);
-	t->key->a_port = a->port;
-	t->key->b_port = b->port;
-	t->key->pad = 0;
+	t->parts->key.netns = t->netns;
+	endpoint_v6((struct endpoint *)t->parts->key.a, a->addr);
+	endpoint_v6((struct endpoint *)t->parts->key.b, b->addr);
+	t->parts->key.a_port = a->port;
+	t->parts->key.b_port = b->port;
+	t->parts->key.pad = 0;
 
 	__u64 h = mix(t->netns, *(__u64 *)a->addr ^ (__u64)a->port << 48 ^ (__u64)b->port << 32);
 	h = mix(h, *(__u64 *)(a->addr + 8));
@@ -229,7 +228,7 @@ static __noinline void link_socket(struct tap *t, struct flow *f, __u32 side, st
 	if (!info)
 		return;
 	if (info->role && !info->linked) {
-		info->key = *t->key;
+		info->key = t->parts->key;
 		info->linked = 1;
 		f->sockets++;
 	}
@@ -239,7 +238,7 @@ static __noinline void link_socket(struct tap *t, struct flow *f, __u32 side, st
 
 static always_inline bool is_excluded_port(const struct tap *t)
 {
-	__u16 src = t->seg->src.port, dst = t->seg->dst.port;
+	__u16 src = t->parts->seg.src.port, dst = t->parts->seg.dst.port;
 
 	if (src == PORT_HBONE || dst == PORT_HBONE)
 		return true;

@@ -65,8 +65,12 @@ func (i iface) tappable() bool { return i.flags&unix.IFF_UP != 0 && !noIP[i.kind
 
 func (i iface) loopback() bool { return i.flags&unix.IFF_LOOPBACK != 0 }
 
+// dumpSize is the most that the kernel puts in one datagram of a dump.
+const dumpSize = 32 << 10
+
 // links lists the namespace's interfaces. It asks for no statistics, which are most of the cost.
-func (r *rtnl) links() ([]iface, error) {
+// buffer holds a datagram, of dumpSize at most.
+func (r *rtnl) links(buffer []byte) ([]iface, error) {
 	const rtextFilterSkipStats = 8
 	request := make([]byte, unix.SizeofNlMsghdr+unix.SizeofIfInfomsg+unix.SizeofRtAttr+4)
 	order := binary.NativeEndian
@@ -80,7 +84,7 @@ func (r *rtnl) links() ([]iface, error) {
 
 	// A dump that a change ran into is marked, and asked for again.
 	for range 10 {
-		links, torn, err := r.dumpLinks(request)
+		links, torn, err := r.dumpLinks(request, buffer)
 		if err != nil {
 			return nil, fmt.Errorf("list interfaces: %w", err)
 		}
@@ -91,11 +95,10 @@ func (r *rtnl) links() ([]iface, error) {
 	return nil, errors.New("list interfaces: they change too quickly to be listed")
 }
 
-func (r *rtnl) dumpLinks(request []byte) (links []iface, torn bool, err error) {
+func (r *rtnl) dumpLinks(request, buffer []byte) (links []iface, torn bool, err error) {
 	if err := unix.Sendto(r.fd, request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return nil, false, err
 	}
-	buffer := make([]byte, 32<<10) // the kernel fills no more than this in one datagram of a dump
 	for {
 		n, _, err := unix.Recvfrom(r.fd, buffer, 0)
 		if errors.Is(err, unix.EINTR) {

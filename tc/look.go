@@ -10,8 +10,7 @@ import (
 
 // look goes into the tapped namespaces where something may have changed.
 func (t *Taps) look(now time.Time, full bool) {
-	// Without events the interfaces are listed at every scan.
-	poll := full && t.watch.events < 0
+	poll := full && t.watch.events < 0 && t.fulls%pollEvery == 0
 	verify := make(map[*space]bool)
 	var due []*space
 	for _, s := range t.spaces {
@@ -26,6 +25,7 @@ func (t *Taps) look(now time.Time, full bool) {
 		verify[s] = s.dirty || old
 		due = append(due, s)
 	}
+	t.changed = t.changed || len(due) > 0
 	errs := t.visit(due, func(s *space, v *visitor) error {
 		// Before the look: an event during it asks for another.
 		s.dirty = false
@@ -76,6 +76,7 @@ func (t *Taps) release(s *space) error {
 	}
 	errs = append(errs, s.tap.detach(nil), s.tap.programs.close())
 	s.tap = nil
+	t.changed = true
 	if t.config.Released != nil {
 		t.config.Released(s.NetNS)
 	}
@@ -177,6 +178,7 @@ func (t *Taps) show() {
 		return cmp.Or(cmp.Compare(a.NetNS.Name, b.NetNS.Name), cmp.Compare(a.NetNS.Cookie, b.NetNS.Cookie),
 			cmp.Compare(a.Interface, b.Interface))
 	})
+	t.changed = false
 	t.shown.Lock()
 	defer t.shown.Unlock()
 	t.attachments, t.skipped = attachments, skipped

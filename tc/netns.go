@@ -29,8 +29,9 @@ var errGone = errors.New("it is gone")
 
 // visitor is a thread's stay in a network namespace.
 type visitor struct {
-	fd     int   // the namespace; closed when the visit ends
-	socket *rtnl // made when asked for, closed when the visit ends
+	fd     int    // the namespace; closed when the visit ends
+	buffer []byte // for netlink, shared by the visits of a tour
+	socket *rtnl  // made when asked for, closed when the visit ends
 
 	// qdiscs is what the ingress and clsact qdiscs of the namespace's interfaces are called, by interface
 	// index; nil until asked for.
@@ -109,8 +110,9 @@ func (h *home) visit(places []place, fn func(i int, v *visitor) error) []error {
 		return errs
 	}
 	onThread(func() (back bool) {
+		buffer := make([]byte, dumpSize)
 		for i, p := range places {
-			errs[i] = p.visit(func(v *visitor) error { return fn(i, v) })
+			errs[i] = p.visit(buffer, func(v *visitor) error { return fn(i, v) })
 		}
 		return h.enter() == nil
 	})
@@ -141,7 +143,7 @@ func onThread(fn func() (back bool)) {
 	<-done
 }
 
-func (p place) visit(fn func(*visitor) error) error {
+func (p place) visit(buffer []byte, fn func(*visitor) error) error {
 	fd, err := p.open()
 	if err != nil {
 		return err
@@ -153,7 +155,7 @@ func (p place) visit(fn func(*visitor) error) error {
 		}
 		return fmt.Errorf("enter network namespace: %w", err)
 	}
-	v := &visitor{fd: fd}
+	v := &visitor{fd: fd, buffer: buffer}
 	defer v.close()
 	return fn(v)
 }
@@ -189,7 +191,7 @@ func (v *visitor) links() ([]iface, error) {
 	if err != nil {
 		return nil, err
 	}
-	return rt.links()
+	return rt.links(v.buffer)
 }
 
 // vanished tells whether err says that a file, process, namespace or interface has ended meanwhile.

@@ -11,6 +11,11 @@ import (
 const (
 	// maxTapped bounds the programs, locks and links that a host full of namespaces can cost.
 	maxTapped = 4096
+	// listDirs is of how many scans one lists the directories without being told to: a link there may lead
+	// elsewhere without a change of its own.
+	listDirs = 4
+	// pollEvery is of how many scans one looks at all interfaces, if there are no events.
+	pollEvery = 2
 	// recheck is how long an attachment is believed in without a look at it; somebody may have removed it.
 	recheck = 10 * time.Second
 	// askAmbient is how long it takes at least until a namespace is asked again whether it is ambient.
@@ -58,12 +63,14 @@ func (t *Taps) pass(full, starting bool) error {
 		t.watch.watchDirs(namedDirs)
 	}
 	happened := t.watch.changes()
-	if full || happened.files || t.pending {
-		found, err := t.finder.scan(full)
+	if full || happened.files {
+		if full {
+			t.fulls++
+		}
+		found, err := t.finder.scan(full, happened.files || full && t.fulls%listDirs == 1)
 		if err != nil {
 			return err
 		}
-		t.pending = found.pending
 		if full {
 			t.cost = found.cost
 		}
@@ -88,7 +95,9 @@ func (t *Taps) pass(full, starting bool) error {
 		return err
 	}
 	t.look(now, full)
-	t.show()
+	if t.changed {
+		t.show()
+	}
 	if starting {
 		return t.checkStart()
 	}
@@ -115,7 +124,9 @@ func (t *Taps) sight(found findings, full bool) {
 			t.spaces[key] = s
 		}
 		s.seen, s.missed = seen, 0
-		s.Name = seen.name(s.Name)
+		was := s.Name
+		s.Name = seen.name(was)
+		t.changed = t.changed || s.Name != was
 	}
 	for key, s := range t.spaces {
 		if found.spaces[key] != nil || !full {
@@ -133,6 +144,7 @@ func (t *Taps) end(s *space) {
 		t.log.Warn("network namespace was not released cleanly", "netns", s.Name, "error", err)
 	}
 	delete(t.spaces, s.seen.key)
+	t.changed = true
 }
 
 func (t *Taps) wants(s *space, now time.Time) bool {
@@ -158,6 +170,7 @@ func (t *Taps) note(s *space, now time.Time, err error) {
 		s.failures++
 	}
 	s.err, s.retry = err, now.Add(wait)
+	t.changed = true
 }
 
 // visit runs fn inside each of the namespaces.
@@ -201,6 +214,7 @@ func (t *Taps) takeUp(now time.Time, starting bool) error {
 		case s.tap != nil:
 			tapped++
 		case !t.wants(s, now):
+			t.changed = t.changed || s.err != nil
 			s.err = nil
 		case now.Before(s.retry):
 		case s.Cookie == 0:
@@ -214,8 +228,10 @@ func (t *Taps) takeUp(now time.Time, starting bool) error {
 		return err
 	}
 	wanted = append(wanted, known...)
-	// In the order in which they were made, so that logs and errors are the same each time.
-	slices.SortFunc(wanted, func(a, b *space) int { return cmp.Compare(a.Cookie, b.Cookie) })
+	// So that logs and errors are the same each time.
+	slices.SortFunc(wanted, func(a, b *space) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Cookie, b.Cookie))
+	})
 	for len(wanted) > 0 && tapped+len(wanted) > maxTapped {
 		last := wanted[len(wanted)-1]
 		t.note(last, now, fmt.Errorf("%d network namespaces are tapped, which is the most", maxTapped))
@@ -320,6 +336,7 @@ func (t *Taps) load(s *space) error {
 	s.tap = newTap(programs, t.log.With("netns", s.Name, "inode", s.Inode))
 	s.dirty = true
 	s.err, s.failures = nil, 0
+	t.changed = true
 	t.log.Info("network namespace taken", "netns", s.Name, "inode", s.Inode, "cookie", s.Cookie)
 	return nil
 }

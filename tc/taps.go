@@ -81,8 +81,9 @@ type Taps struct {
 	spaces  map[netnsKey]*space
 	paused  bool
 	closed  bool
-	pending bool          // a file is about to become a namespace
-	cost    time.Duration // of the last scan of processes
+	changed bool          // something that is shown
+	fulls   int           // passes that scanned the processes
+	cost    time.Duration // of the last of those scans
 
 	shown       sync.Mutex // of what is shown, so that nobody waits for a pass
 	attachments []Attachment
@@ -152,7 +153,7 @@ func (t *Taps) Start() error {
 const (
 	// scanEvery is the time from one scan of the processes to the next. It is stretched, up to slowest, so
 	// that scans take no more than one part in scanShare of a processor.
-	scanEvery = 400 * time.Millisecond
+	scanEvery = 450 * time.Millisecond
 	slowest   = 900 * time.Millisecond
 	scanShare = 100
 	// settle is the time given to events, which come in bursts, before they are looked into.
@@ -174,12 +175,9 @@ func (t *Taps) loop(done chan<- struct{}) {
 		if full {
 			next = now.Add(min(max(scanEvery, t.cost*scanShare), slowest))
 		}
-		limit := time.Until(next)
-		if t.pending {
-			limit = min(limit, settle)
-		}
+		limit := time.Until(next) - settle
 		t.mu.Unlock()
-		if waitErr := errors.Join(t.watch.wait(settle, false), t.watch.wait(limit-settle, true)); waitErr != nil {
+		if waitErr := errors.Join(t.watch.wait(settle, false), t.watch.wait(limit, true)); waitErr != nil {
 			err = errors.Join(err, waitErr)
 			time.Sleep(scanEvery)
 		}
@@ -245,7 +243,7 @@ func (t *Taps) Close() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	// Ways into the namespaces may have changed since the last scan.
-	if found, scanErr := t.finder.scan(true); scanErr == nil {
+	if found, scanErr := t.finder.scan(true, true); scanErr == nil {
 		t.sight(found, false)
 	}
 	err = errors.Join(err, t.releaseAll())

@@ -18,23 +18,26 @@ import (
 // namespace that has been given a number there (NETLINK_LISTEN_ALL_NSID), and hears when one ends. The
 // numbers hold nothing and go with the watcher.
 type watcher struct {
-	end     int // eventfd
-	inotify int
+	end     int             // eventfd
+	inotify int             // of the directories of named namespaces, where links to them may be made
+	mounts  int             // /proc/self/mountinfo: most named namespaces are mounted
 	events  int             // netlink; -1 if events cannot be had
 	numbers *netlink.Handle // in the watcher's namespace; nil without events
 	next    int             // next number, never used twice
+
+	remounted bool // seen by wait, to be told by changes
 }
 
 // changes are what has happened since the last look.
 type changes struct {
-	files bool         // in a directory of named namespaces
+	files bool         // named namespaces may have come or gone
 	links map[int]bool // numbers of namespaces with link events
 	ended map[int]bool // numbers of namespaces that have ended
 	lost  bool         // events were lost: anything may have changed
 }
 
 func openWatcher() (*watcher, error) {
-	w := &watcher{end: -1, inotify: -1, events: -1}
+	w := &watcher{end: -1, inotify: -1, mounts: -1, events: -1}
 	var err error
 	if w.end, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		return nil, fmt.Errorf("make eventfd: %w", err)
@@ -42,6 +45,10 @@ func openWatcher() (*watcher, error) {
 	if w.inotify, err = unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK); err != nil {
 		w.Close()
 		return nil, fmt.Errorf("make inotify instance: %w", err)
+	}
+	if w.mounts, err = unix.Open("/proc/self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+		w.Close()
+		return nil, fmt.Errorf("open /proc/self/mountinfo: %w", err)
 	}
 	return w, nil
 }
@@ -92,7 +99,7 @@ func (w *watcher) Close() {
 	if w.numbers != nil {
 		w.numbers.Close()
 	}
-	for _, fd := range []int{w.end, w.inotify, w.events} {
+	for _, fd := range []int{w.end, w.inotify, w.mounts, w.events} {
 		if fd >= 0 {
 			unix.Close(fd)
 		}
@@ -139,7 +146,9 @@ func (w *watcher) stop() error {
 func (w *watcher) wait(limit time.Duration, events bool) error {
 	fds := []unix.PollFd{{Fd: int32(w.end), Events: unix.POLLIN}}
 	if events {
-		fds = append(fds, unix.PollFd{Fd: int32(w.inotify), Events: unix.POLLIN})
+		fds = append(fds,
+			unix.PollFd{Fd: int32(w.inotify), Events: unix.POLLIN},
+			unix.PollFd{Fd: int32(w.mounts), Events: unix.POLLPRI})
 		if w.events >= 0 {
 			fds = append(fds, unix.PollFd{Fd: int32(w.events), Events: unix.POLLIN})
 		}
@@ -148,12 +157,17 @@ func (w *watcher) wait(limit time.Duration, events bool) error {
 	if _, err := unix.Poll(fds, int(limit.Milliseconds())); err != nil && !errors.Is(err, unix.EINTR) {
 		return fmt.Errorf("wait for changes of network namespaces: %w", err)
 	}
+	if events {
+		// The kernel tells a change of mounts once, to whoever asks first.
+		w.remounted = w.remounted || fds[2].Revents != 0
+	}
 	return nil
 }
 
 // changes takes everything that has happened so far.
 func (w *watcher) changes() changes {
-	c := changes{links: make(map[int]bool), ended: make(map[int]bool)}
+	c := changes{files: w.remounted, links: make(map[int]bool), ended: make(map[int]bool)}
+	w.remounted = false
 	var buffer [4096]byte
 	for {
 		n, err := unix.Read(w.inotify, buffer[:])

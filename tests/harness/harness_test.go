@@ -1,14 +1,21 @@
 package harness_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"ambit/tests/harness"
 	"ambit/tests/harness/labtest"
@@ -112,5 +119,92 @@ func TestPairReaches(t *testing.T) {
 				})
 			}
 		})
+	}
+}
+
+// A pod may use one port of its own towards two services at once; conntrack then changes one of them on the
+// way, and each must still reach its service.
+func TestOneSourcePortTwoServices(t *testing.T) {
+	p := pair(t, harness.PairConfig{})
+	start(t, p.B.Namespace, "8080")
+	local := &net.TCPAddr{IP: harness.AddressA4.AsSlice(), Port: 33333}
+	var conns []net.Conn
+	for _, service := range []netip.AddrPort{harness.VIP4, harness.OtherVIP4} {
+		err := p.A.Do(func() error {
+			dialer := net.Dialer{LocalAddr: local, Timeout: 5 * time.Second, Control: func(_, _ string, raw syscall.RawConn) error {
+				return raw.Control(func(fd uintptr) {
+					_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) // connect tells if not
+				})
+			}}
+			conn, err := dialer.Dial("tcp", service.String())
+			if err == nil {
+				conns = append(conns, conn)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		for _, conn := range conns {
+			fmt.Fprintf(conn, "GET /peer HTTP/1.1\r\nHost: x\r\n\r\n")
+			response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			peer, err := io.ReadAll(response.Body)
+			if err != nil || !strings.HasPrefix(string(peer), "10.9.0.2:") {
+				t.Errorf("the server saw %q: %v", peer, err)
+			}
+		}
+	}
+	for _, conn := range conns {
+		conn.Close()
+	}
+}
+
+// A service address outside of the mesh: client and backend in subnets that a router joins.
+func TestDNAT(t *testing.T) {
+	lab := labtest.New(t)
+	ctx := context.Background()
+	ends := make(map[string]*harness.Namespace)
+	router, err := lab.Namespace("router")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := router.Sysctl(map[string]string{
+		"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1",
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range []string{"client", "server"} {
+		if ends[name], err = lab.Namespace(name); err != nil {
+			t.Fatal(err)
+		}
+		if err := harness.Veth(ends[name], "eth0", router, name); err != nil {
+			t.Fatal(err)
+		}
+		for _, subnet := range []string{fmt.Sprintf("10.%d.0.%%d/24", i+1), fmt.Sprintf("fd0%d::%%d/64", i+1)} {
+			inside := netip.MustParsePrefix(fmt.Sprintf(subnet, 2))
+			gateway := netip.MustParsePrefix(fmt.Sprintf(subnet, 1))
+			err := errors.Join(
+				ends[name].Address("eth0", inside),
+				router.Address(name, gateway),
+				ends[name].Route(netip.PrefixFrom(inside.Addr(), 0), gateway.Addr(), "eth0"),
+			)
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	start(t, ends["server"], "8080")
+	for service, backend := range map[string]string{"10.96.0.20:80": "10.2.0.2:8080", "[fd96::20]:80": "[fd02::2]:8080"} {
+		if err := router.DNAT(ctx, netip.MustParseAddrPort(service), netip.MustParseAddrPort(backend)); err != nil {
+			t.Fatal(err)
+		}
+		if got := curl(t, ends["client"], "http://"+service+"/"); got != body {
+			t.Errorf("%s answered %q", service, got)
+		}
 	}
 }

@@ -99,7 +99,9 @@ func (l *Lab) leftovers(namespaces []*Namespace) error {
 	}
 	inodes := make(map[uint64]string, len(namespaces))
 	for _, ns := range namespaces {
-		inodes[ns.inode] = ns.name
+		if !ns.host {
+			inodes[ns.inode] = ns.name
+		}
 	}
 	return errors.Join(append(errs, threadsIn(inodes))...)
 }

@@ -20,6 +20,7 @@ type Namespace struct {
 	name   string
 	handle netns.NsHandle
 	inode  uint64
+	host   bool // this process's own: it was not made here
 	links  *netlink.Handle
 	cgroup *Cgroup // of the programs that are started in it, unless they say otherwise
 	// calls are run on a thread that stays in the namespace until it is closed: children that are started
@@ -30,49 +31,70 @@ type Namespace struct {
 
 // Namespace makes a namespace that is named after the lab: "h-x3k9-a" for "a".
 func (l *Lab) Namespace(name string) (*Namespace, error) {
-	ns := &Namespace{lab: l, name: l.id + "-" + name, cgroup: l.cgroup, calls: make(chan func()), ended: make(chan struct{})}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return nil, fmt.Errorf("make namespace %s: the lab is closed", ns.name)
+	ns := &Namespace{name: l.id + "-" + name}
+	err := l.take(ns, func() (netns.NsHandle, error) { return netns.NewNamed(ns.name) })
+	if err == nil {
+		err = ns.prepare()
 	}
-	made := make(chan error, 1)
-	onThread(func() { ns.serve(made) })
-	if err := <-made; err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("make namespace %s (it needs root): %w", ns.name, err)
-	}
-	l.namespaces = append(l.namespaces, ns)
-	if err := ns.prepare(); err != nil {
-		return nil, fmt.Errorf("prepare namespace %s: %w", ns.name, err)
 	}
 	return ns, nil
 }
 
-// serve makes the namespace on this thread and stays in it. The thread ends with the function, as it is
+// Host is this process's own namespace, for programs that are to run there, such as a daemon under test. It is
+// not changed, and stays when the lab is closed; a veth into it goes with its other end.
+func (l *Lab) Host() (*Namespace, error) {
+	ns := &Namespace{name: "host", host: true}
+	if err := l.take(ns, netns.Get); err != nil {
+		return nil, fmt.Errorf("open the host's namespace: %w", err)
+	}
+	return ns, nil
+}
+
+// take opens a namespace, by a function that runs on the thread that will stay in it, and keeps it to be closed.
+func (l *Lab) take(ns *Namespace, open func() (netns.NsHandle, error)) error {
+	ns.lab, ns.cgroup = l, l.cgroup
+	ns.calls, ns.ended = make(chan func()), make(chan struct{})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return errors.New("the lab is closed")
+	}
+	opened := make(chan error, 1)
+	onThread(func() { ns.serve(open, opened) })
+	if err := <-opened; err != nil {
+		return err
+	}
+	l.namespaces = append(l.namespaces, ns)
+	var stat unix.Stat_t
+	if err := unix.Fstat(int(ns.handle), &stat); err != nil {
+		return fmt.Errorf("stat: %w", err)
+	}
+	ns.inode = stat.Ino
+	var err error
+	if ns.links, err = netlink.NewHandleAt(ns.handle, unix.NETLINK_ROUTE); err != nil {
+		return fmt.Errorf("open netlink: %w", err)
+	}
+	return nil
+}
+
+// serve opens the namespace on this thread and stays in it. The thread ends with the function, as it is
 // never unlocked.
-func (n *Namespace) serve(made chan<- error) {
+func (n *Namespace) serve(open func() (netns.NsHandle, error), opened chan<- error) {
 	defer close(n.ended)
 	var err error
-	if n.handle, err = netns.NewNamed(n.name); err != nil {
-		made <- err
+	if n.handle, err = open(); err != nil {
+		opened <- err
 		return
 	}
-	made <- nil
+	opened <- nil
 	for call := range n.calls {
 		call()
 	}
 }
 
 func (n *Namespace) prepare() error {
-	var stat unix.Stat_t
-	if err := unix.Fstat(int(n.handle), &stat); err != nil {
-		return fmt.Errorf("stat: %w", err)
-	}
-	n.inode = stat.Ino
-	var err error
-	if n.links, err = netlink.NewHandleAt(n.handle, unix.NETLINK_ROUTE); err != nil {
-		return fmt.Errorf("open netlink: %w", err)
-	}
 	if err := n.Sysctl(map[string]string{
 		// Redirected packets arrive on lo with addresses that strict filtering would not expect there.
 		"net/ipv4/conf/all/rp_filter":      "0",
@@ -91,7 +113,12 @@ func (n *Namespace) prepare() error {
 func (n *Namespace) Name() string { return n.name }
 
 // Path is where the namespace is mounted.
-func (n *Namespace) Path() string { return filepath.Join(netnsDir, n.name) }
+func (n *Namespace) Path() string {
+	if n.host {
+		return "/proc/self/ns/net"
+	}
+	return filepath.Join(netnsDir, n.name)
+}
 
 // Cgroup is the group of the programs that are started in the namespace: the lab's own, or a pod's.
 func (n *Namespace) Cgroup() *Cgroup { return n.cgroup }
@@ -154,9 +181,11 @@ func (n *Namespace) close() error {
 	if n.links != nil {
 		n.links.Close()
 	}
-	err := netns.DeleteNamed(n.name)
-	if err != nil {
-		err = fmt.Errorf("remove namespace %s: %w", n.name, err)
+	var err error
+	if !n.host {
+		if err = netns.DeleteNamed(n.name); err != nil {
+			err = fmt.Errorf("remove namespace %s: %w", n.name, err)
+		}
 	}
 	return errors.Join(err, n.handle.Close())
 }

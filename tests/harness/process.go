@@ -20,6 +20,7 @@ type Program struct {
 	Path   string // looked up in $PATH unless it has a slash
 	Args   []string
 	Env    []string // in addition to this process's, the later wins
+	Bare   bool     // Env is all of the environment
 	Dir    string
 	Stdin  io.Reader
 	Stdout io.Writer // nil: both outputs are kept for Process.Log
@@ -50,7 +51,10 @@ func (n *Namespace) Start(program Program) (*Process, error) {
 	defer dir.Close()
 
 	p := &Process{cmd: exec.Command(program.Path, program.Args...), done: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), program.Env...)
+	p.cmd.Env = program.Env
+	if !program.Bare {
+		p.cmd.Env = append(os.Environ(), program.Env...)
+	}
 	p.cmd.Dir = program.Dir
 	p.cmd.Stdin = program.Stdin
 	p.cmd.Stdout, p.cmd.Stderr = program.Stdout, program.Stderr
@@ -61,7 +65,10 @@ func (n *Namespace) Start(program Program) (*Process, error) {
 		p.cmd.Stderr = &p.log
 	}
 	p.cmd.WaitDelay = 2 * time.Second // a grandchild may hold the outputs open
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL, UseCgroupFD: true, CgroupFD: int(dir.Fd())}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{
+		Pdeathsig: unix.SIGKILL, UseCgroupFD: true, CgroupFD: int(dir.Fd()),
+		Setpgid: true, // ^C is for this process, which ends the others in order
+	}
 	if program.UID != 0 {
 		p.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: program.UID, Gid: program.UID}
 	}

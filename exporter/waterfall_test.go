@@ -1,0 +1,85 @@
+package exporter
+
+import (
+	"strings"
+	"testing"
+
+	"ambit/l7"
+)
+
+func checkoutTrace(t *testing.T) Trace {
+	t.Helper()
+	st := NewStore(10, 1<<20)
+	root := inTrace(7, 1, 0, l7.Server, 0, 100)
+	call := inTrace(7, 2, 1, l7.Client, 10, 50)
+	served := inTrace(7, 3, 2, l7.Server, 20, 30)
+	served.Resource = backend
+	failed := inTrace(7, 4, 1, l7.Client, 90, 10)
+	failed.Status, failed.Path, failed.HasQuery = 500, "/pay", false
+	for _, s := range []*l7.Span{served, failed, root, call} {
+		st.Add(s)
+	}
+	tr, ok := st.Trace(traceID(7))
+	if !ok {
+		t.Fatal("there is no trace")
+	}
+	return tr
+}
+
+func TestWaterfall(t *testing.T) {
+	tr := checkoutTrace(t)
+	got := Waterfall(&tr, Style{Width: 100, Query: QueryNone})
+	want := `trace 00000000000000000000000000000007  4 spans  2 services  100ms  1 error  2026-09-01T12:30:15.25Z
+SERVICE KIND METHOD PATH STATUS                           OFFSET    TOOK
+frontend SERVER GET /api/v1/items/4711 200                   0µs   100ms ███████████████████████████
+  frontend CLIENT GET /api/v1/items/4711 200              10.0ms  50.0ms   ██████████████
+    backend SERVER GET /api/v1/items/4711 200             20.0ms  30.0ms      █████████
+  frontend CLIENT GET /pay 500                            90.0ms  10.0ms                         ███
+`
+	if got != want {
+		t.Errorf("it is\n%s\nnot\n%s", got, want)
+	}
+	for line := range strings.Lines(got) {
+		if n := columnsOf(strings.TrimSuffix(line, "\n")); n > 100 {
+			t.Errorf("%d columns: %q", n, line)
+		}
+	}
+}
+
+func TestWaterfallOfAnyShape(t *testing.T) {
+	tr := checkoutTrace(t)
+	for width := 1; width < 200; width++ {
+		text := Waterfall(&tr, Style{Width: width, Color: width%2 == 0})
+		if strings.Count(text, "\n") != 6 {
+			t.Fatalf("at width %d it has %d lines", width, strings.Count(text, "\n"))
+		}
+	}
+	single := Trace{Summary: Summary{Spans: 1, Services: 1, Omitted: 3}, Spans: []TraceSpan{{Span: l7.Span{}, Depth: 400}}}
+	text := Waterfall(&single, Style{})
+	if !strings.Contains(text, "1 span ") || !strings.Contains(text, "3 spans more were not kept") || !strings.Contains(text, "█") {
+		t.Errorf("a trace of no duration is\n%s", text)
+	}
+}
+
+func TestBars(t *testing.T) {
+	cases := []struct {
+		what                string
+		offset, took, total int64
+		begin, end          int
+	}{
+		{"the whole", 0, 100, 100, 0, 20},
+		{"the second half", 50, 50, 100, 10, 20},
+		{"an instant is still seen", 50, 0, 100, 10, 11},
+		{"an instant at the end too", 100, 0, 100, 19, 20},
+		{"a trace of no duration", 0, 0, 0, 0, 1},
+		{"a span that ends before it starts", 50, -20, 100, 10, 11},
+		{"times out of range", -50, 1 << 50, 100, 0, 20},
+	}
+	for _, c := range cases {
+		t.Run(c.what, func(t *testing.T) {
+			if b, e := barEnds(c.offset, c.took, c.total, 20); b != c.begin || e != c.end {
+				t.Errorf("the bar goes from %d to %d, not from %d to %d", b, e, c.begin, c.end)
+			}
+		})
+	}
+}

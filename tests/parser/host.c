@@ -1,0 +1,250 @@
+//go:build ignore
+
+// SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
+/*
+ * The parser of the kernel as a process: segments come in on standard input, records and counters leave on standard
+ * output. Integers are little-endian. One letter says what follows:
+ *
+ *   N  u8 joined, u32 isn of the opener, u32 of the acceptor    a new connection; joined: open before it was seen
+ *   S  u8 side, u8 ending, u32 seq, u32 ack, u32 len, bytes     a segment; ending: TCP_FIN, TCP_RST
+ *   E  u8 reset                                                 the first of its sockets is closed
+ *   R  u64 threshold                                            the base rate
+ *   T  u8                                                       headers are believed
+ *   L  u32 waiting, u32 carries, u8 full                        elements of the maps; the ring buffer is full
+ *   Q                                                           answer: the counters since the last Q, then flush
+ *
+ * Answers: X u32 size, struct exchange as far as it is used; K u32 n, n counters, struct host_report.
+ */
+#include <unistd.h>
+
+#include "../../l7/http1.h"
+
+#define FIN 0x01
+#define RST 0x04
+
+struct host_report report;
+struct host_map waiting, carries, windows, rates, reds;
+struct host_ring records;
+
+static __u64 counters[STATS];
+static struct flow *flow;
+static __u64 now;
+static __u8 trusted = 1;
+
+void count_n(__u32 stat, __u64 n)
+{
+	if (stat >= STATS)
+		abort();
+	counters[stat] += n;
+}
+
+static void put(const void *data, size_t len)
+{
+	if (len && fwrite(data, len, 1, stdout) != 1)
+		exit(1);
+}
+
+static void put32(__u32 v)
+{
+	put(&v, sizeof(v));
+}
+
+long bpf_ringbuf_output(struct host_ring *r, const void *data, __u64 size, __u64 flags)
+{
+	(void)flags;
+	if (r->full)
+		return -11;
+	if (size > sizeof(struct exchange))
+		abort();
+	put("X", 1);
+	put32(size);
+	put(data, size);
+	return 0;
+}
+
+static void get(void *data, size_t len)
+{
+	if (len && fread(data, len, 1, stdin) != 1)
+		exit(0);
+}
+
+static __u8 get8(void)
+{
+	__u8 v;
+
+	get(&v, sizeof(v));
+	return v;
+}
+
+static __u32 get32(void)
+{
+	__u32 v;
+
+	get(&v, sizeof(v));
+	return v;
+}
+
+static void make_map(struct host_map *m, __u32 key_size, __u32 value_size, __u32 max_entries, __u32 is_array)
+{
+	m->key_size = key_size;
+	m->value_size = value_size;
+	m->max_entries = max_entries;
+	m->is_array = is_array;
+	if (is_array && !(m->array = calloc(max_entries, value_size)))
+		abort();
+}
+
+static void clear_map(struct host_map *m)
+{
+	while (m->used) {
+		m->used--;
+		free(m->keys[m->used]);
+		free(m->values[m->used]);
+	}
+}
+
+/* A connection whose two ends are applications here, as classify.h takes one up. */
+static void connect_flow(void)
+{
+	__u8 joined = get8();
+	__u32 isn[SIDES] = { get32(), get32() };
+
+	free(flow);
+	clear_map(&waiting);
+	clear_map(&carries);
+	flow = calloc(1, sizeof(*flow));
+	if (!flow)
+		abort();
+	flow->lock = 1;
+	flow->last_side = SIDES;
+	flow->opener = 1;
+	flow->id = 1;
+	flow->trusted = trusted;
+	for (__u32 side = 0; side < SIDES; side++) {
+		flow->exchange.ends.party[side].flags = PARTY_KNOWN | PARTY_APP;
+		flow->half[side].next_seq = isn[side] + 1;
+		if (joined)
+			flow->half[side].state = HALF_LOST;
+		else
+			flow->isn[side] = isn[side];
+	}
+	flow->opened = !joined;
+	flow->opener_traced = 1;
+	now = 1000000;
+}
+
+/* Before each segment the window has what another connection left there: it must not matter. */
+static void stain_window(void)
+{
+	static const char stains[] = "\r\nGET / HTTP/1.1\r\nhost: a:b;,-0123456789abcdef chunked \xff";
+	static __u64 state = 0x9e3779b97f4a7c15ULL;
+
+	for (size_t i = 0; i < sizeof(struct window); i++) {
+		state = state * 6364136223846793005ULL + 1442695040888963407ULL;
+		windows.array[i] = stains[(state >> 33) % (sizeof(stains) - 1)];
+	}
+}
+
+/* As feed in classify.h: what a packet does to its flow. */
+static void feed_segment(void)
+{
+	struct arrival a = { .side = get8() & 1 };
+	__u8 ending = get8();
+
+	a.seq = get32();
+	a.ack = get32();
+	a.end = get32();
+	if (!flow || a.end < 0)
+		abort();
+	now += 1000;
+	a.now = now;
+	__u8 *bytes = malloc(a.end ? a.end : 1);
+	if (!bytes)
+		abort();
+	get(bytes, a.end);
+	if (a.end && !flow->ended) {
+		struct packet p = { bytes, a.end };
+		__u64 before = report.steps;
+		stain_window();
+		http1_segment(&p, flow, &a);
+		/* A byte is looked at twice at most: in the window, and again where its line began late in it. */
+		__u64 took = report.steps - before, allowed = 2 * (__u64)a.end + 300;
+		if (took > allowed && took - allowed > report.most_steps)
+			report.most_steps = took - allowed;
+	}
+	free(bytes);
+	if (ending & RST) {
+		conclude_all(flow, ENDING_RESET, now);
+	} else if (ending & FIN && a.side == SIDE_ACCEPTOR) {
+		http1_end(flow, a.side);
+		conclude_all(flow, ENDING_CLOSED, now);
+	}
+}
+
+/* As socket_closed in classify.h. */
+static void close_socket(void)
+{
+	__u8 reset = get8();
+
+	http1_end(flow, SIDE_ACCEPTOR);
+	conclude_all(flow, reset ? ENDING_RESET : ENDING_CLOSED, now);
+	forget_line(flow, SIDE_OPENER);
+	forget_line(flow, SIDE_ACCEPTOR);
+}
+
+static void answer(void)
+{
+	report.live = waiting.used + carries.used;
+	report.outstanding = flow ? outstanding(flow) : 0;
+	put("K", 1);
+	put32(STATS);
+	put(counters, sizeof(counters));
+	put(&report, sizeof(report));
+	memset(counters, 0, sizeof(counters));
+	memset(&report, 0, sizeof(report));
+	fflush(stdout);
+}
+
+int main(void)
+{
+	static char in[1 << 16], out[1 << 16];
+
+	setvbuf(stdin, in, _IOFBF, sizeof(in));
+	setvbuf(stdout, out, _IOFBF, sizeof(out));
+	make_map(&waiting, sizeof(struct part_key), sizeof(struct exchange), HOST_MAP_MAX, 0);
+	make_map(&carries, sizeof(struct part_key), sizeof(struct window), HOST_MAP_MAX, 0);
+	make_map(&windows, sizeof(__u32), sizeof(struct window), 1, 1);
+	make_map(&rates, sizeof(__u32), sizeof(struct rate), 1, 1);
+	make_map(&reds, sizeof(__u32), sizeof(struct red), SIDES * RED_CLASSES, 1);
+	for (;;) {
+		switch (get8()) {
+		case 'N':
+			connect_flow();
+			break;
+		case 'S':
+			feed_segment();
+			break;
+		case 'E':
+			close_socket();
+			break;
+		case 'R':
+			get(rates.array, sizeof(__u64));
+			break;
+		case 'T':
+			trusted = get8();
+			break;
+		case 'L':
+			waiting.max_entries = get32();
+			carries.max_entries = get32();
+			if (waiting.max_entries > HOST_MAP_MAX || carries.max_entries > HOST_MAP_MAX)
+				abort();
+			records.full = get8();
+			break;
+		case 'Q':
+			answer();
+			break;
+		default:
+			abort();
+		}
+	}
+}
