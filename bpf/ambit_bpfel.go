@@ -389,6 +389,7 @@ const (
 	ambitVarNetnsFromPacket      = "netns_from_packet"
 	ambitVarNewExchange          = "new_exchange"
 	ambitVarNewFlow              = "new_flow"
+	ambitVarOwnTgid              = "own_tgid"
 	ambitVarTrustAll             = "trust_all"
 	ambitVarUnusedAbi            = "unused_abi"
 	ambitVarUnusedCidrFlags      = "unused_cidr_flags"
@@ -492,6 +493,7 @@ type ambitVariableSpecs struct {
 	NetnsFromPacket      *ebpf.VariableSpec `ebpf:"netns_from_packet"`
 	NewExchange          *ebpf.VariableSpec `ebpf:"new_exchange"`
 	NewFlow              *ebpf.VariableSpec `ebpf:"new_flow"`
+	OwnTgid              *ebpf.VariableSpec `ebpf:"own_tgid"`
 	TrustAll             *ebpf.VariableSpec `ebpf:"trust_all"`
 	UnusedAbi            *ebpf.VariableSpec `ebpf:"unused_abi"`
 	UnusedCidrFlags      *ebpf.VariableSpec `ebpf:"unused_cidr_flags"`
@@ -585,6 +587,7 @@ type ambitVariables struct {
 	NetnsFromPacket      *ebpf.Variable `ebpf:"netns_from_packet"`
 	NewExchange          *ebpf.Variable `ebpf:"new_exchange"`
 	NewFlow              *ebpf.Variable `ebpf:"new_flow"`
+	OwnTgid              *ebpf.Variable `ebpf:"own_tgid"`
 	TrustAll             *ebpf.Variable `ebpf:"trust_all"`
 	UnusedAbi            *ebpf.Variable `ebpf:"unused_abi"`
 	UnusedCidrFlags      *ebpf.Variable `ebpf:"unused_cidr_flags"`

@@ -120,9 +120,13 @@ func (k *Kernel) Tap(cookie uint64) (*Stubs, error) {
 			Name: p.name,
 			Type: ebpf.SchedCLS,
 			Instructions: asm.Instructions{
-				asm.StoreImm(asm.R1, skbCB, int64(int32(cookie)), asm.Word),
-				asm.StoreImm(asm.R1, skbCB+4, int64(int32(cookie>>32)), asm.Word),
-				asm.StoreImm(asm.R1, skbCB+8, int64(p.hook), asm.Word),
+				// By way of a register: before 6.3 the kernel takes no store of a constant into a context.
+				asm.Mov.Imm32(asm.R2, int32(cookie)),
+				asm.StoreMem(asm.R1, skbCB, asm.R2, asm.Word),
+				asm.Mov.Imm32(asm.R2, int32(cookie>>32)),
+				asm.StoreMem(asm.R1, skbCB+4, asm.R2, asm.Word),
+				asm.Mov.Imm32(asm.R2, int32(p.hook)),
+				asm.StoreMem(asm.R1, skbCB+8, asm.R2, asm.Word),
 				asm.LoadMapPtr(asm.R2, k.objs.Entry.FD()),
 				asm.Mov.Imm(asm.R3, 0),
 				asm.FnTailCall.Call(),

@@ -20,6 +20,9 @@ SETTING __u64 idle_limit_ns = 60000000000ULL;
 /* The headers of every source are believed; else those of addresses in the map cidrs. */
 SETTING bool trust_all = true;
 
+/* ambit's own process: what it sends to a collector must not become spans, which it would send, and so on. */
+SETTING __u32 own_tgid = 0;
+
 /* The map cidrs has peers. */
 SETTING bool have_peers = false;
 

@@ -129,6 +129,7 @@ func configure(spec *ebpf.CollectionSpec, cfg *Config) error {
 		},
 		"idle_limit_ns":          uint64(cfg.IdleLimit),
 		"trust_all":              trustsAll(cfg.TrustContext),
+		"own_tgid":               uint32(os.Getpid()),
 		"have_peers":             len(cfg.Peers) > 0,
 		"netns_from_packet":      features.HaveProgramHelper(ebpf.SchedCLS, asm.FnGetNetnsCookie) == nil,
 		"excluded_cgroup_depths": depths,

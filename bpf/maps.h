@@ -107,6 +107,12 @@ struct isn_pair {
 	__u32 acceptor;
 };
 
+enum opener_kind {
+	OPENER_TRACED = 1, /* it can have spans */
+	OPENER_NEVER, /* it never has: a proxy, or excluded */
+	OPENER_SELF, /* it is ambit: the acceptor has none either */
+};
+
 struct listener_key {
 	__u64 netns;
 	__u64 port;
@@ -218,7 +224,7 @@ struct {
 
 /*
  * Connections that a socket of this kernel just opened: the acceptor's socket, a moment later, asks who it
- * was. The value is 1 where the opener can have spans, 2 where it never has.
+ * was. The value is an enum opener_kind.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

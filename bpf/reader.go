@@ -16,6 +16,9 @@ const pollInterval = 50 * time.Millisecond
 type Reader struct {
 	ring   *ringbuf.Reader
 	sample ringbuf.Record
+	// waiting says that the deadline holds for the records to come. It is kept here since asking the ring
+	// buffer what it has is not safe while Close runs.
+	waiting bool
 	// Bad counts samples that are no record: always 0 unless the daemon and its programs disagree.
 	Bad uint64
 }
@@ -29,16 +32,18 @@ func (k *Kernel) Reader() (*Reader, error) {
 	return &Reader{ring: ring}, nil
 }
 
-// Next fills r with the next record. It answers false where none came for pollInterval, and
-// os.ErrClosed behind Close.
+// Next fills r with the next record. It answers false where the ring buffer was found empty after pollInterval,
+// and os.ErrClosed behind Close.
 func (r *Reader) Next(rec *Record) (bool, error) {
-	if r.ring.AvailableBytes() == 0 {
+	if !r.waiting {
 		r.ring.SetDeadline(time.Now().Add(pollInterval))
+		r.waiting = true
 	}
 	for {
 		err := r.ring.ReadInto(&r.sample)
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
+			r.waiting = false
 			return false, nil
 		case err != nil:
 			return false, err

@@ -1,9 +1,11 @@
 package exporter
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"sync"
@@ -114,12 +116,14 @@ func openTerminal(t *testing.T, columns uint16) (master, terminal *os.File) {
 	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
 		t.Fatal(err)
 	}
-	peer, err := unix.IoctlRetInt(fd, unix.TIOCGPTPEER)
+	number, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
 	if err != nil {
-		// The request takes its flags as the argument itself, which IoctlRetInt leaves 0: O_RDONLY.
 		t.Fatal(err)
 	}
-	terminal = os.NewFile(uintptr(peer), "terminal")
+	terminal, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() { terminal.Close() })
 	if err := unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Col: columns, Row: 24}); err != nil {
 		t.Fatal(err)
@@ -157,5 +161,42 @@ func TestTerminalStyle(t *testing.T) {
 				t.Errorf("IsTerminal says %v", IsTerminal(c.out))
 			}
 		})
+	}
+}
+
+func TestPrinterOnATerminal(t *testing.T) {
+	t.Setenv("NO_COLOR", "")
+	t.Setenv("TERM", "xterm")
+	master, terminal := openTerminal(t, 100)
+	p := NewPrinter(terminal, QueryNone)
+	lines := bufio.NewReader(master)
+	next := func() string {
+		t.Helper()
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSuffix(line, "\r\n") // as a terminal ends lines
+	}
+	read := func(want string) {
+		t.Helper()
+		if got := next(); got != want {
+			t.Errorf("the terminal shows %q, not %q", got, want)
+		}
+	}
+	read(Header(Style{Width: 100, Color: true}))
+	p.Add(exampleSpan())
+	read(Line(exampleSpan(), Style{Width: 100, Color: true, Query: QueryNone}))
+	if err := unix.IoctlSetWinsize(int(master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Col: 140, Row: 24}); err != nil {
+		t.Fatal(err)
+	}
+	// The line after the next one knows of the new width at the latest.
+	p.Add(exampleSpan())
+	next()
+	eventually(t, "the printer sees the new width", func() bool { return p.width.Load() == 140 })
+	p.Add(exampleSpan())
+	read(Line(exampleSpan(), Style{Width: 140, Color: true, Query: QueryNone}))
+	if err := closePrinter(t, p); err != nil {
+		t.Error(err)
 	}
 }

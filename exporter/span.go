@@ -223,7 +223,9 @@ func (e *encoder) appendRequest(b []byte, s *l7.Span) []byte {
 				n++
 			}
 		}
-		b = appendStringsAttribute(b, keyCut, names[:n]...)
+		if n > 0 {
+			b = appendStringsAttribute(b, keyCut, names[:n]...)
+		}
 	}
 	return b
 }

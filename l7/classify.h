@@ -37,7 +37,7 @@ static always_inline struct bpf_sock *receiver_of(struct tap *t)
 }
 
 static always_inline void begin_halves(struct tap *t, struct flow *f, __u32 sender, const struct sock_info *info,
-				       bool info_is_sender)
+				       bool unborn)
 {
 	if (info && info->role) {
 		bool opener = info->role == ROLE_OPENER;
@@ -50,6 +50,12 @@ static always_inline void begin_halves(struct tap *t, struct flow *f, __u32 send
 	}
 	f->half[sender & 1].next_seq = t->parts->seg.seq;
 	f->half[!sender].next_seq = t->parts->seg.ack;
+	if (unborn) {
+		f->isn[SIDE_OPENER] = t->parts->seg.seq - 1;
+		f->isn[SIDE_ACCEPTOR] = t->parts->seg.ack - 1;
+		f->opened = 1;
+		return;
+	}
 	f->half[SIDE_OPENER].state = HALF_LOST;
 	f->half[SIDE_ACCEPTOR].state = HALF_LOST;
 }
@@ -66,7 +72,9 @@ static __noinline struct flow *take_up(struct tap *t)
 	struct flow *f = 0;
 	__u64 text = 0;
 	__u32 n = t->parts->seg.len < 8 ? t->parts->seg.len : 8, sender;
-	bool wanted = false, fresh;
+	bool wanted = false, fresh = false;
+	/* The acceptor's socket is made by this very segment, the first with data: TCP_DEFER_ACCEPT, or a lost ACK. */
+	bool unborn = false;
 
 	if (is_excluded_port(t)) {
 		ignore(t->fingerprint);
@@ -75,27 +83,34 @@ static __noinline struct flow *take_up(struct tap *t)
 	if (t->hook != HOOK_EGRESS) {
 		receiver = receiver_of(t);
 		if (receiver && (receiver->state == BPF_TCP_LISTEN || receiver->state == BPF_TCP_NEW_SYN_RECV)) {
+			unborn = ingress && receiver->state == BPF_TCP_NEW_SYN_RECV;
 			bpf_sk_release(receiver);
 			receiver = 0;
 		}
 	}
 	local = ingress ? receiver : t->sk;
-	if (!local) {
-		count(STAT_NO_SOCKET);
+	struct bpf_sock *full = local ? bpf_sk_fullsock(local) : 0;
+	if (full) {
+		info = bpf_sk_storage_get(&sockets, full, 0, BPF_SK_STORAGE_GET_F_CREATE);
+		if (!info)
+			count(STAT_STORAGE_NOMEM);
+		if (info && (info->ended || info->not_http)) {
+			ignore(t->fingerprint);
+			goto out;
+		}
+		/* Off the wire the other end is another namespace's: only on lo it may be an application's socket. */
+		if (t->hook != HOOK_LO_EGRESS && is_proxy(full, info)) {
+			ignore(t->fingerprint);
+			goto out;
+		}
+		fresh = info && info->role;
+	} else if (!unborn) {
+		if (ingress)
+			ignore(passing(t->fingerprint));
+		else
+			count(STAT_NO_SOCKET);
 		goto out;
 	}
-
-	struct bpf_sock *full = bpf_sk_fullsock(local);
-	if (!full)
-		goto out;
-	info = bpf_sk_storage_get(&sockets, full, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!info)
-		count(STAT_STORAGE_NOMEM);
-	if (info && (info->ended || info->not_http)) {
-		ignore(t->fingerprint);
-		goto out;
-	}
-	fresh = info && info->role;
 
 	if (n == 8) {
 		if (bpf_skb_load_bytes(t->skb, t->parts->seg.payload, &text, 8))
@@ -109,7 +124,7 @@ static __noinline struct flow *take_up(struct tap *t)
 	if (fresh)
 		sender = (info->role == ROLE_OPENER) == !ingress ? SIDE_OPENER : SIDE_ACCEPTOR;
 	else
-		sender = begins_response(text, n) ? SIDE_ACCEPTOR : SIDE_OPENER;
+		sender = !unborn && begins_response(text, n) ? SIDE_ACCEPTOR : SIDE_OPENER;
 	wanted = sender == SIDE_OPENER ? begins_request(text, n) : begins_response(text, n) && !fresh;
 	if (!wanted) {
 		bool begun = fresh && t->parts->seg.seq == (ingress ? info->isn_remote : info->isn_local) + 1;
@@ -132,10 +147,12 @@ static __noinline struct flow *take_up(struct tap *t)
 	if (!f)
 		goto out;
 	f->fingerprint = t->fingerprint;
+	notice(passing(t->fingerprint));
 	f->id = t->fingerprint ^ bpf_ktime_get_ns();
 	f->opener = (sender == SIDE_OPENER) == !!t->sender_is_a ? 1 : 2;
-	begin_halves(t, f, sender, info, !ingress);
-	link_socket(t, f, ingress ? !sender : sender, full);
+	begin_halves(t, f, sender, info, unborn);
+	if (full)
+		link_socket(t, f, ingress ? !sender : sender, full);
 	if (!ingress && receiver) {
 		struct bpf_sock *peer = bpf_sk_fullsock(receiver);
 		if (peer)
@@ -151,7 +168,7 @@ static __noinline struct flow *take_up(struct tap *t)
 	else if (about & CIDR_PEER && !(info && info->opener_untraced))
 		f->opener_traced = 1;
 
-	if (!((ends->party[SIDE_OPENER].flags | ends->party[SIDE_ACCEPTOR].flags) & PARTY_APP)) {
+	if (!unborn && !((ends->party[SIDE_OPENER].flags | ends->party[SIDE_ACCEPTOR].flags) & PARTY_APP)) {
 		/* Two proxies, or excluded: nothing here can become a span. */
 		ignore(t->fingerprint);
 		bpf_map_delete_elem(&flows, &t->parts->key);
@@ -243,14 +260,13 @@ static always_inline void tap_packet(struct tap *t)
 	if (t->hook == HOOK_EGRESS && !t->sk && !(t->parts->seg.flags & TCP_RST))
 		return;
 	find_key(t);
-	__u64 *slot = ignored_slot(t->fingerprint);
-	if (slot && *slot == t->fingerprint) {
-		/* The ports are used again by a new connection. */
-		if (t->parts->seg.flags & TCP_SYN)
-			*slot = 0;
+	if (t->parts->seg.flags & TCP_SYN) {
+		/* A new connection, though the ports may be those of an old one. */
+		notice(t->fingerprint);
+		notice(passing(t->fingerprint));
 		return;
 	}
-	if (t->parts->seg.flags & TCP_SYN)
+	if (is_ignored(t->fingerprint) || (t->hook == HOOK_INGRESS && is_ignored(passing(t->fingerprint))))
 		return;
 	struct flow *f = bpf_map_lookup_elem(&flows, &t->parts->key);
 	if (!f) {

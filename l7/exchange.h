@@ -207,6 +207,7 @@ static always_inline void drop_first(struct flow *f, __u32 stat)
 	f->response.status = 0;
 	f->response.first_ns = 0;
 	f->response.headed = 0;
+	f->half[SIDE_ACCEPTOR].body = 0;
 }
 
 struct many {

@@ -318,11 +318,31 @@ static always_inline void read_encoding(struct half *half, const struct window *
 #define NAME_LENGTH WORD('c', 'o', 'n', 't', 'e', 'n', 't', '-')
 #define NAME_ENCODING WORD('t', 'r', 'a', 'n', 's', 'f', 'e', 'r')
 
+/* The first letters of those. */
+#define LETTER(c) (1U << ((c) - 'a'))
+#define LETTERS (LETTER('h') | LETTER('b') | LETTER('u') | LETTER('t') | LETTER('x') | LETTER('c'))
+
 /* Which header this is: its NAME_, with *skip the length of its name and colon; 0 for one that does not matter. */
-static always_inline __u64 header_name(const __u8 *b, __u32 *skip)
+static always_inline __u64 header_name(const __u8 *b, __u32 side, __u32 *skip)
 {
 	__u64 name = to_lower(load64(b)), more;
 
+	if (!(LETTERS >> ((name - 'a') & 31) & 1))
+		return 0;
+	more = to_lower(load64(b + 8));
+#define NAME(word, n, ...)                                                                \
+	if (name == word) {                                                               \
+		*skip = 8 + n;                                                            \
+		return (more & FIRST(n)) == WORD(__VA_ARGS__) ? word : 0;                 \
+	}
+	NAME(NAME_LENGTH, 7, 'l', 'e', 'n', 'g', 't', 'h', ':', 0)
+	if (name == NAME_ENCODING && more == WORD('-', 'e', 'n', 'c', 'o', 'd', 'i', 'n') &&
+	    (to_lower(load64(b + 16)) & FIRST(2)) == WORD('g', ':', 0, 0, 0, 0, 0, 0)) {
+		*skip = 18;
+		return NAME_ENCODING;
+	}
+	if (side == SIDE_ACCEPTOR)
+		return 0;
 	if ((name & FIRST(5)) == NAME_HOST) {
 		*skip = 5;
 		return NAME_HOST;
@@ -331,27 +351,15 @@ static always_inline __u64 header_name(const __u8 *b, __u32 *skip)
 		*skip = 3;
 		return NAME_B3;
 	}
-	more = to_lower(load64(b + 8));
-#define TAIL(word, n, ...)                                                                \
-	if (name == word) {                                                               \
-		*skip = 8 + n;                                                            \
-		return (more & FIRST(n)) == WORD(__VA_ARGS__) ? word : 0;                 \
-	}
-	TAIL(NAME_USER_AGENT, 3, 'n', 't', ':', 0, 0, 0, 0, 0)
-	TAIL(NAME_TRACEPARENT, 4, 'e', 'n', 't', ':', 0, 0, 0, 0)
-	TAIL(NAME_TRACESTATE, 3, 't', 'e', ':', 0, 0, 0, 0, 0)
-	TAIL(NAME_REQUEST_ID, 5, 't', '-', 'i', 'd', ':', 0, 0, 0)
-	TAIL(NAME_B3_TRACE, 5, 'c', 'e', 'i', 'd', ':', 0, 0, 0)
-	TAIL(NAME_B3_SPAN, 4, 'n', 'i', 'd', ':', 0, 0, 0, 0)
-	TAIL(NAME_B3_SAMPLED, 5, 'p', 'l', 'e', 'd', ':', 0, 0, 0)
-	TAIL(NAME_B3_FLAGS, 3, 'g', 's', ':', 0, 0, 0, 0, 0)
-	TAIL(NAME_LENGTH, 7, 'l', 'e', 'n', 'g', 't', 'h', ':', 0)
-#undef TAIL
-	if (name == NAME_ENCODING && more == WORD('-', 'e', 'n', 'c', 'o', 'd', 'i', 'n') &&
-	    (to_lower(load64(b + 16)) & FIRST(2)) == WORD('g', ':', 0, 0, 0, 0, 0, 0)) {
-		*skip = 18;
-		return NAME_ENCODING;
-	}
+	NAME(NAME_USER_AGENT, 3, 'n', 't', ':', 0, 0, 0, 0, 0)
+	NAME(NAME_TRACEPARENT, 4, 'e', 'n', 't', ':', 0, 0, 0, 0)
+	NAME(NAME_TRACESTATE, 3, 't', 'e', ':', 0, 0, 0, 0, 0)
+	NAME(NAME_REQUEST_ID, 5, 't', '-', 'i', 'd', ':', 0, 0, 0)
+	NAME(NAME_B3_TRACE, 5, 'c', 'e', 'i', 'd', ':', 0, 0, 0)
+	NAME(NAME_B3_SPAN, 4, 'n', 'i', 'd', ':', 0, 0, 0, 0)
+	NAME(NAME_B3_SAMPLED, 5, 'p', 'l', 'e', 'd', ':', 0, 0, 0)
+	NAME(NAME_B3_FLAGS, 3, 'g', 's', ':', 0, 0, 0, 0, 0)
+#undef NAME
 	return 0;
 }
 
@@ -382,11 +390,19 @@ static always_inline void header(struct walk *w, struct half *half, __u32 idx, _
 	opaque(idx);
 	if (idx >= LINE_MAX)
 		return;
-	__u64 name = header_name(win->bytes + idx, &skip);
+	__u64 name = header_name(win->bytes + idx, w->a->side, &skip);
 	if (!name || skip > len)
 		return;
 	idx += skip;
-	__u32 value = trim(win, idx, end);
+	opaque(idx);
+	if (idx >= LINE_MAX)
+		return;
+	__u32 value = idx << 16 | (end - idx);
+	/* Nearly every value has one space before it and none behind. */
+	if (win->bytes[idx] != ' ' || is_blank(win, idx + 1) || is_blank(win, end - 1))
+		value = trim(win, idx, end);
+	else
+		value += (1 << 16) - 1;
 	idx = value >> 16;
 	len = value & 0xffff;
 	if (idx >= LINE_MAX || !len || len > LINE_MAX)
@@ -660,7 +676,12 @@ static always_inline bool extend(struct walk *w)
 	n += 1;
 	if (load_bytes(w->packet, w->a->payload + pos, win->bytes + at, n))
 		return false;
-	w->win->filled = at + n;
+	n += at;
+	opaque(n);
+	if (n > LINE_MAX)
+		return false;
+	*(win->bytes + n) = '\n';
+	win->filled = n;
 	return true;
 }
 
@@ -669,6 +690,7 @@ static always_inline void resume(struct walk *w, struct half *half)
 {
 	struct part_key key = { w->flow->id, w->a->side };
 	struct window *carried = bpf_map_lookup_elem(&carries, &key);
+	__s32 pos = position(w); /* the copy brings the cursor of another segment along */
 
 	half->carried = 0;
 	if (!carried || copy_bytes(w->win, sizeof(*w->win), carried) || w->win->len >= LINE_MAX) {
@@ -677,7 +699,7 @@ static always_inline void resume(struct walk *w, struct half *half)
 	}
 	bpf_map_delete_elem(&carries, &key);
 	w->win->filled = w->win->len;
-	w->win->origin = position(w) - (__s32)w->win->filled;
+	w->win->origin = pos - (__s32)w->win->filled;
 	w->win->idx = 0;
 }
 
@@ -735,7 +757,7 @@ static long http1_step(__u64 i, struct walk *w)
 	__u32 idx = w->win->idx, filled = w->win->filled;
 	if (idx >= LINE_MAX || filled > LINE_MAX)
 		return 1;
-	__u32 lf = find(w->win, idx, filled, '\n');
+	__u32 lf = find_line_end(w->win, idx, filled);
 	bool ended = lf < filled;
 	if (!ended && idx > 0) {
 		/* The line goes on behind the window: look again from where it begins. */
@@ -798,8 +820,6 @@ static always_inline bool resync(struct walk *w, struct half *half, bool turn)
 	text = load64(w->win->bytes);
 	if (w->a->side == SIDE_OPENER ? !begins_request(text, len) : !begins_response(text, len))
 		return false;
-	if (w->a->side == SIDE_OPENER)
-		settle(f);
 	half->state = HALF_START;
 	half->head = 0;
 	half->resynced = 1;
@@ -845,6 +865,12 @@ __noinline int http1_segment(struct packet *packet, struct flow *f, const struct
 	w.win->idx = 0;
 	w.win->filled = 0;
 	f->last_side = a->side;
+	if (a->side == SIDE_OPENER && turn)
+		settle(f);
+	/* The peer confirms bytes that were not seen here: the head that is being read has a hole. */
+	if (a->side == SIDE_ACCEPTOR && f->half[SIDE_OPENER].state == HALF_HEAD &&
+	    (__s32)(a->ack - f->half[SIDE_OPENER].next_seq) > 0)
+		lose(f, SIDE_OPENER, STAT_DROP_GAP);
 	if (ahead > 0 && half->state != HALF_LOST && !absorb(half, ahead)) {
 		if (a->side == SIDE_OPENER && half->state == HALF_START)
 			miss(f);
@@ -852,14 +878,12 @@ __noinline int http1_segment(struct packet *packet, struct flow *f, const struct
 	}
 	if (half->state == HALF_LOST) {
 		half->next_seq = a->seq + a->end;
-		if (ahead < 0 || !resync(&w, half, turn)) {
+		/* Behind a gap even what looks like a first line may be the rest of one. */
+		if (ahead || !resync(&w, half, turn)) {
 			half->last_ns = a->now;
 			return 0;
 		}
-		ahead = 0;
 	}
-	if (a->side == SIDE_OPENER && half->state == HALF_START && turn)
-		settle(f);
 	if (ahead < 0)
 		w.win->origin = -ahead;
 	half->next_seq = a->seq + a->end;

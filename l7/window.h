@@ -49,18 +49,45 @@ static always_inline bool refill(struct walk *w)
 	n += 1;
 	if (load_bytes(w->packet, w->a->payload + pos, w->win->bytes, n))
 		return false;
+	*(w->win->bytes + n) = '\n'; /* n may be the first of the slack */
 	w->win->origin = pos;
 	w->win->idx = 0;
 	w->win->filled = n;
 	return true;
 }
 
-/* Index of the first byte c in [from, to) of the window, else to. Eight bytes a step. */
-static always_inline __u32 find(struct window *win, __u32 from, __u32 to, __u8 c)
+/*
+ * Index of the end of the line that begins at from, or to, the number of bytes in the window. Eight bytes a step;
+ * whoever fills the window puts a line end behind what it holds, so the search need not look where that ends.
+ */
+static always_inline __u32 find_line_end(struct window *win, __u32 from, __u32 to)
+{
+	__u32 at = from;
+
+	for (__u32 i = 0; i < LINE_MAX / 8 + 1; i++) {
+		opaque(at);
+		if (at > LINE_MAX)
+			break;
+		__u64 x = load64(win->bytes + at) ^ '\n' * EACH;
+		__u64 hit = (x - EACH) & ~x & 0x80 * EACH;
+		if (hit) {
+			at += first_byte(hit);
+			break;
+		}
+		at += 8;
+	}
+	win->found = at < to ? at : to;
+	return *(volatile __u32 *)&win->found;
+}
+
+/* Index of the first byte c in [from, to) of the window, else to. A global function: verified once. */
+__noinline __u32 find_byte(struct window *win, __u32 from, __u32 to, __u8 c)
 {
 	__u64 pattern = c * EACH;
 	__u32 at = from;
 
+	if (!win)
+		return to;
 	for (__u32 i = 0; i < LINE_MAX / 8; i++) {
 		opaque(at);
 		if (at >= to || at >= LINE_MAX)
@@ -73,14 +100,7 @@ static always_inline __u32 find(struct window *win, __u32 from, __u32 to, __u8 c
 		}
 		at += 8;
 	}
-	win->found = at < to ? at : to;
-	return *(volatile __u32 *)&win->found;
-}
-
-/* The same as a global function: verified once, however many calls there are. */
-__noinline __u32 find_byte(struct window *win, __u32 from, __u32 to, __u8 c)
-{
-	return win ? find(win, from, to, c) : to;
+	return at < to ? at : to;
 }
 
 static always_inline __u64 to_lower(__u64 text)

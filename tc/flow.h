@@ -117,6 +117,30 @@ static always_inline void ignore(__u64 fingerprint)
 		*slot = fingerprint;
 }
 
+/*
+ * The ingress of a connection, as a fingerprint of its own. Where ingress finds no socket the packets are most likely
+ * forwarded, but egress knows better: behind a redirect the addresses of what comes in are not the socket's.
+ */
+static always_inline __u64 passing(__u64 fingerprint)
+{
+	return ~fingerprint;
+}
+
+static always_inline bool is_ignored(__u64 fingerprint)
+{
+	__u64 *slot = ignored_slot(fingerprint);
+
+	return slot && *slot == fingerprint;
+}
+
+static always_inline void notice(__u64 fingerprint)
+{
+	__u64 *slot = ignored_slot(fingerprint);
+
+	if (slot && *slot == fingerprint)
+		*slot = 0;
+}
+
 struct spin {
 	__u32 *lock;
 	__u64 held;
@@ -232,8 +256,8 @@ static __noinline void link_socket(struct tap *t, struct flow *f, __u32 side, st
 		info->linked = 1;
 		f->sockets++;
 	}
-	if (side == SIDE_ACCEPTOR && info->opener_traced)
-		f->opener_traced = 1;
+	if (side == SIDE_ACCEPTOR && (info->opener_traced || info->opener_untraced))
+		f->opener_traced = info->opener_traced;
 }
 
 static always_inline bool is_excluded_port(const struct tap *t)

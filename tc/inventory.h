@@ -100,6 +100,8 @@ static always_inline void take_inventory(struct bpf_iter__task_file *ctx)
 		return;
 	struct task_struct *leader = task->group_leader;
 	info->party.tgid = task->tgid;
+	if (info->party.tgid == own_tgid)
+		info->party.flags |= PARTY_EXCLUDED;
 	info->party.uid = task->cred->uid.val;
 	info->party.started_ns = leader->start_boottime;
 	info->party.netns = sk->__sk_common.skc_net.net->net_cookie;

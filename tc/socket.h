@@ -61,6 +61,8 @@ static always_inline void socket_created(struct bpf_sock *sk)
 	struct task_struct___ambit *task = (void *)bpf_get_current_task();
 	struct task_struct___ambit *leader = BPF_CORE_READ(task, group_leader);
 	info->party.tgid = bpf_get_current_pid_tgid() >> 32;
+	if (info->party.tgid == own_tgid)
+		info->party.flags |= PARTY_EXCLUDED;
 	info->party.uid = (__u32)bpf_get_current_uid_gid();
 	info->party.cgroup = bpf_get_current_cgroup_id();
 	info->party.netns = bpf_get_netns_cookie(sk);
@@ -73,6 +75,12 @@ static always_inline void socket_created(struct bpf_sock *sk)
 static always_inline bool is_ztunnel(struct bpf_sock *sk)
 {
 	return (sk->mark & ZTUNNEL_MASK) == ZTUNNEL_MARK;
+}
+
+/* A process is known wherever a socket's maker is. */
+static always_inline bool is_proxy(struct bpf_sock *sk, const struct sock_info *info)
+{
+	return is_ztunnel(sk) || (info && info->party.tgid && info->party.uid == SIDECAR_UID);
 }
 
 /*
@@ -97,7 +105,10 @@ static always_inline void socket_established(struct bpf_sock_ops *ops, struct bp
 		struct isn_pair pair = { info->isn_local, info->isn_remote };
 		bool never = is_ztunnel(sk) || info->party.uid == SIDECAR_UID ||
 			     info->party.flags & PARTY_EXCLUDED;
-		__u8 kind = never ? 2 : here ? 1 : 0;
+		__u8 kind = info->party.tgid == own_tgid ? OPENER_SELF :
+			    never			   ? OPENER_NEVER :
+			    here			   ? OPENER_TRACED :
+							     0;
 		if (kind)
 			bpf_map_update_elem(&openers, &pair, &kind, BPF_ANY);
 	} else {
@@ -111,8 +122,10 @@ static always_inline void socket_established(struct bpf_sock_ops *ops, struct bp
 		}
 		struct isn_pair pair = { info->isn_remote, info->isn_local };
 		__u8 *kind = bpf_map_lookup_elem(&openers, &pair);
-		info->opener_traced = kind && *kind == 1;
-		info->opener_untraced = kind && *kind == 2;
+		info->opener_traced = kind && *kind == OPENER_TRACED;
+		info->opener_untraced = kind && *kind == OPENER_NEVER;
+		if (kind && *kind == OPENER_SELF)
+			info->party.flags |= PARTY_EXCLUDED;
 		if (kind)
 			bpf_map_delete_elem(&openers, &pair);
 	}

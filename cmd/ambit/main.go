@@ -58,8 +58,6 @@ func (p *program) app() *cli.App {
 		Action:         p.noCommand,
 		OnUsageError:   usageError,
 		ExitErrHandler: func(*cli.Context, error) {}, // main prints errors
-		// Nothing of the environment but what daemon.Load reads.
-		EnableBashCompletion: false,
 	}
 	for _, c := range app.Commands {
 		forEach(c, func(c *cli.Command) {

@@ -55,6 +55,17 @@ func New(cfg Config) (*Lab, error) {
 // ID is the beginning of the name of everything that the lab makes, such as "h-x3k9".
 func (l *Lab) ID() string { return l.id }
 
+// Dir is a folder of the lab's own, for sockets and the like, root's alone. It goes with the lab.
+func (l *Lab) Dir() (string, error) {
+	path := labDir(l.id)
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return "", fmt.Errorf("make the lab's folder: %w", err)
+	}
+	return path, nil
+}
+
+func labDir(id string) string { return filepath.Join("/run", id) }
+
 // Close ends the lab's processes, removes its namespaces and cgroups and looks whether anything is left.
 // A second call does nothing.
 func (l *Lab) Close() error {
@@ -78,7 +89,7 @@ func (l *Lab) Close() error {
 	for i := len(namespaces) - 1; i >= 0; i-- {
 		errs = append(errs, namespaces[i].close())
 	}
-	errs = append(errs, l.cgroup.remove(), l.leftovers(namespaces))
+	errs = append(errs, l.cgroup.remove(), os.RemoveAll(labDir(l.id)), l.leftovers(namespaces))
 	forgetSignals(l)
 	errs = append(errs, l.release())
 	return errors.Join(errs...)

@@ -85,7 +85,7 @@ func Sweep() error {
 }
 
 func sweepLab(id string) error {
-	var errs []error
+	errs := []error{os.RemoveAll(labDir(id))}
 	if cgroup, err := findLabCgroup(id); err == nil {
 		errs = append(errs, cgroup.kill(), cgroup.remove())
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"sort"
 	"strings"
@@ -20,11 +21,11 @@ var releases = []Release{
 const object = "../../bpf/ambit_bpfel.o"
 
 func TestKernels(t *testing.T) {
-	guest := buildGuest(t)
+	guest, ambit := build(t, "ambit/tests/kernels/guest"), build(t, "ambit/cmd/ambit")
 	for _, release := range releases {
 		t.Run(release.Name, func(t *testing.T) {
 			kernel := fetch(t, release)
-			files := map[string]string{"/init": guest, "/ambit_bpfel.o": object}
+			files := map[string]string{"/init": guest, "/ambit": ambit, "/ambit_bpfel.o": object}
 			for i, module := range kernel.Modules {
 				files[fmt.Sprintf("/modules/%02d-%s", i, filepath.Base(module))] = module
 			}
@@ -68,16 +69,16 @@ func fetch(t *testing.T, release Release) Kernel {
 	return kernel
 }
 
-// buildGuest builds the guest's first process for a machine without libraries.
-func buildGuest(t *testing.T) string {
+// build builds a program for a machine without libraries.
+func build(t *testing.T, pkg string) string {
 	t.Helper()
-	guest := filepath.Join(t.TempDir(), "guest")
-	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags=-s -w", "-o", guest, "./guest")
+	program := filepath.Join(t.TempDir(), path.Base(pkg))
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, pkg)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the guest: %v\n%s", err, out)
+		t.Fatalf("build %s: %v\n%s", pkg, err, out)
 	}
-	return guest
+	return program
 }
 
 func pack(t *testing.T, files map[string]string) string {

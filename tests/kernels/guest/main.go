@@ -29,6 +29,7 @@ var checks = []check{
 	{"loopback", loopback},
 	{"programs", programs},
 	{"veth", veth},
+	{"ambit", ambitTraces},
 }
 
 func main() {

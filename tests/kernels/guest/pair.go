@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -148,7 +149,7 @@ func (p pair) get(handler http.Handler, path string) (body string, err error) {
 			err = e
 		}
 	}()
-	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, Dial: func(network, address string) (c net.Conn, err error) {
+	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(_ context.Context, network, address string) (c net.Conn, err error) {
 		err = p[0].run(func() error {
 			c, err = net.Dial(network, address)
 			return err

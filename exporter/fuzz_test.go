@@ -1,0 +1,34 @@
+package exporter
+
+import (
+	"testing"
+
+	"ambit/l7"
+
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/protobuf/proto"
+)
+
+// FuzzSpan takes any text in any field: what is sent must be protobuf with nothing unknown in it, and what
+// is shown must not steer a terminal.
+func FuzzSpan(f *testing.F) {
+	f.Add("GET", "/a", "b=c&d", "host.example", "curl", "id", "ot=th:8", uint16(80), 200, uint8(0), uint16(3))
+	f.Add("\xff", "*", "\x00", "[::1]", "\x1b[2J", "", "", uint16(0), 0, uint8(7), uint16(0xffff))
+	f.Fuzz(func(t *testing.T, method, path, query, host, agent, id, state string, port uint16, status int, bits uint8, cut uint16) {
+		s := exampleSpan()
+		s.Method, s.Path, s.Query, s.Host, s.UserAgent, s.RequestID, s.TraceState = method, path, query, host, agent, id, state
+		s.Port, s.Status, s.Cut = port, status, l7.Cut(cut)
+		s.Kind, s.Ending, s.HasQuery = l7.Kind(bits&1), l7.Ending(bits>>1&3), bits&8 == 0
+		e := encoder{capture: QueryCapture(bits >> 4 % 3)}
+		var got tracepb.Span
+		if err := proto.Unmarshal(e.appendSpan(nil, s), &got); err != nil {
+			t.Fatal(err)
+		}
+		noUnknown(t, &got)
+		for _, a := range got.Attributes {
+			noUnknown(t, a)
+			noUnknown(t, a.Value)
+		}
+		visible(t, "line", Line(s, Style{Width: int(bits), Query: e.capture}))
+	})
+}
