@@ -346,7 +346,7 @@ type ambitWindow struct {
 	Origin int32
 	Idx    uint32
 	Filled uint32
-	Pad    uint32
+	Zero   uint32
 	Found  uint32
 }
 
@@ -365,6 +365,7 @@ const (
 	ambitMapOpeners              = "openers"
 	ambitMapRates                = "rates"
 	ambitMapRecords              = "records"
+	ambitMapRedirects            = "redirects"
 	ambitMapReds                 = "reds"
 	ambitMapServiceCount         = "service_count"
 	ambitMapServices             = "services"
@@ -470,6 +471,7 @@ type ambitMapSpecs struct {
 	Openers         *ebpf.MapSpec `ebpf:"openers"`
 	Rates           *ebpf.MapSpec `ebpf:"rates"`
 	Records         *ebpf.MapSpec `ebpf:"records"`
+	Redirects       *ebpf.MapSpec `ebpf:"redirects"`
 	Reds            *ebpf.MapSpec `ebpf:"reds"`
 	ServiceCount    *ebpf.MapSpec `ebpf:"service_count"`
 	Services        *ebpf.MapSpec `ebpf:"services"`
@@ -539,6 +541,7 @@ type ambitMaps struct {
 	Openers         *ebpf.Map `ebpf:"openers"`
 	Rates           *ebpf.Map `ebpf:"rates"`
 	Records         *ebpf.Map `ebpf:"records"`
+	Redirects       *ebpf.Map `ebpf:"redirects"`
 	Reds            *ebpf.Map `ebpf:"reds"`
 	ServiceCount    *ebpf.Map `ebpf:"service_count"`
 	Services        *ebpf.Map `ebpf:"services"`
@@ -563,6 +566,7 @@ func (m *ambitMaps) Close() error {
 		m.Openers,
 		m.Rates,
 		m.Records,
+		m.Redirects,
 		m.Reds,
 		m.ServiceCount,
 		m.Services,

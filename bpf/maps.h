@@ -97,7 +97,7 @@ struct window {
 	__s32 origin; /* position in the segment of bytes[0]; below 0 where a line was carried over */
 	__u32 idx; /* of the next byte to parse */
 	__u32 filled; /* bytes that hold something */
-	__u32 pad;
+	__u32 zero; /* always; what the verifier does not know: see forget */
 	__u32 found; /* what a search found: read back from here, the verifier forgets how */
 };
 
@@ -232,6 +232,17 @@ struct {
 	__type(key, struct isn_pair);
 	__type(value, __u8);
 } openers SEC(".maps");
+
+/*
+ * Local addresses of sockets behind a redirect in their own namespace, by the addresses on the wire: noted when a
+ * connection is answered, taken when its first data comes.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct flow_key);
+	__type(value, struct endpoint);
+} redirects SEC(".maps");
 
 /* Owners of MPTCP listeners that were there before ambit: what they accept inherits nothing from them. */
 struct {

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"os"
 	"path"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -85,7 +86,11 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Daemon, err erro
 		}
 	}()
 
-	// The API comes first: an address in use is found before anything is attached.
+	// Else the first thing that fails for want of a privilege is told, which need not sound like it.
+	if err := tc.CheckPrivileges(); err != nil {
+		return nil, err
+	}
+	// The API comes before the kernel: an address in use is found before anything is attached.
 	d.server, err = admin.Listen(admin.Config{
 		Address: cfg.Admin.Address, Socket: cfg.Admin.Socket,
 		Collectors: []prometheus.Collector{redCollector{d}}, Log: log,
@@ -112,6 +117,8 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Daemon, err erro
 		return nil, err
 	}
 	d.begin()
+	// Loading needs more memory than running does: give it back now, not minutes later.
+	debug.FreeOSMemory()
 	d.state.Store(admin.Tracing)
 	return d, nil
 }

@@ -110,12 +110,6 @@ func (c *collector) Export(ctx context.Context, req *coltracepb.ExportTraceServi
 	return resp, nil
 }
 
-func (c *collector) setAnswer(f answerFunc) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.answer = f
-}
-
 // counts returns the calls, the spans received, and the different ones among them.
 func (c *collector) counts() (attempts, received, distinct int) {
 	c.mu.Lock()

@@ -14,12 +14,12 @@ const volatile struct flow new_flow = {
 /* How many segments of a connection that was open before are looked at for the beginning of a message. */
 #define MISSES_MAX 65536
 
-/* The receiver's socket, which is known to the kernel by the packet's addresses; 0 where none is established. */
-static always_inline struct bpf_sock *receiver_of(struct tap *t)
+/* The receiver's socket, by the addresses that it has itself; 0 where none is known to the kernel. */
+static always_inline struct bpf_sock *receiver_at(struct tap *t, const struct endpoint *dst)
 {
 	struct bpf_sock_tuple tuple = {};
 	__u32 size = sizeof(tuple.ipv4);
-	const struct endpoint *src = &t->parts->seg.src, *dst = &t->parts->seg.dst;
+	const struct endpoint *src = &t->parts->seg.src;
 
 	if (*(__u64 *)src->addr == 0 && *(__u32 *)(src->addr + 8) == bpf_htonl(0xffff)) {
 		tuple.ipv4.saddr = *(__u32 *)(src->addr + 12);
@@ -34,6 +34,49 @@ static always_inline struct bpf_sock *receiver_of(struct tap *t)
 		size = sizeof(tuple.ipv6);
 	}
 	return bpf_skc_lookup_tcp(t->skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+}
+
+/*
+ * The receiver's established socket; 0 where there is none. Sets unborn where this very segment, the first with data,
+ * makes it: TCP_DEFER_ACCEPT, or a lost ACK.
+ */
+static always_inline struct bpf_sock *receiver_of(struct tap *t, const struct endpoint *dst, bool *unborn)
+{
+	struct bpf_sock *sk = receiver_at(t, dst);
+
+	if (sk && (sk->state == BPF_TCP_LISTEN || sk->state == BPF_TCP_NEW_SYN_RECV)) {
+		*unborn = sk->state == BPF_TCP_NEW_SYN_RECV;
+		bpf_sk_release(sk);
+		return 0;
+	}
+	return sk;
+}
+
+/*
+ * A connection is answered. Where the address that answers is not the socket's own, a redirect of this namespace is in
+ * between, which what comes in has not passed yet when it is seen.
+ */
+static always_inline void note_redirect(struct tap *t)
+{
+	struct endpoint *src = &t->parts->seg.src, *local = &t->parts->remote;
+	struct bpf_sock *sk = t->skb->sk;
+
+	if (!sk || sk->state != BPF_TCP_NEW_SYN_RECV)
+		return;
+	/* The family is the listener's, the addresses that are filled in are those of the packet's. */
+	if (*(__u64 *)src->addr == 0 && *(__u32 *)(src->addr + 8) == bpf_htonl(0xffff)) {
+		endpoint_v4(local, sk_field(sk, src_ip4));
+	} else {
+		__u32 addr[4] = { sk_field(sk, src_ip6[0]), sk_field(sk, src_ip6[1]),
+				  sk_field(sk, src_ip6[2]), sk_field(sk, src_ip6[3]) };
+		endpoint_v6(local, addr);
+	}
+	local->port = sk->src_port;
+	if (local->port == src->port && *(__u64 *)local->addr == *(__u64 *)src->addr &&
+	    *(__u64 *)(local->addr + 8) == *(__u64 *)(src->addr + 8))
+		return;
+	set_key(t, src, &t->parts->seg.dst);
+	bpf_map_update_elem(&redirects, &t->parts->key, local, BPF_ANY);
 }
 
 static always_inline void begin_halves(struct tap *t, struct flow *f, __u32 sender, const struct sock_info *info,
@@ -73,21 +116,20 @@ static __noinline struct flow *take_up(struct tap *t)
 	__u64 text = 0;
 	__u32 n = t->parts->seg.len < 8 ? t->parts->seg.len : 8, sender;
 	bool wanted = false, fresh = false;
-	/* The acceptor's socket is made by this very segment, the first with data: TCP_DEFER_ACCEPT, or a lost ACK. */
 	bool unborn = false;
 
 	if (is_excluded_port(t)) {
 		ignore(t->fingerprint);
 		return 0;
 	}
-	if (t->hook != HOOK_EGRESS) {
-		receiver = receiver_of(t);
-		if (receiver && (receiver->state == BPF_TCP_LISTEN || receiver->state == BPF_TCP_NEW_SYN_RECV)) {
-			unborn = ingress && receiver->state == BPF_TCP_NEW_SYN_RECV;
-			bpf_sk_release(receiver);
-			receiver = 0;
-		}
+	if (t->hook != HOOK_EGRESS)
+		receiver = receiver_of(t, &t->parts->seg.dst, &unborn);
+	if (ingress && !receiver && !unborn) {
+		struct endpoint *behind = bpf_map_lookup_elem(&redirects, &t->parts->key);
+		if (behind)
+			receiver = receiver_of(t, behind, &unborn);
 	}
+	unborn = unborn && ingress;
 	local = ingress ? receiver : t->sk;
 	struct bpf_sock *full = local ? bpf_sk_fullsock(local) : 0;
 	if (full) {
@@ -257,8 +299,11 @@ static always_inline void tap_packet(struct tap *t)
 	if (!parse_segment(t->skb, &t->parts->seg))
 		return;
 	t->sk = sender_here(t);
-	if (t->hook == HOOK_EGRESS && !t->sk && !(t->parts->seg.flags & TCP_RST))
+	if (t->hook == HOOK_EGRESS && !t->sk && !(t->parts->seg.flags & TCP_RST)) {
+		if ((t->parts->seg.flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK))
+			note_redirect(t);
 		return;
+	}
 	find_key(t);
 	if (t->parts->seg.flags & TCP_SYN) {
 		/* A new connection, though the ports may be those of an old one. */

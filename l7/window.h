@@ -31,6 +31,20 @@ static always_inline void advance(struct walk *w, __u32 n)
 	w->win->filled = 0;
 }
 
+/*
+ * Makes the verifier forget what it knows of an index into the window, so that every iteration of a loop looks the
+ * same to it and is verified once. zero is window.zero, read before the loop.
+ */
+#define forget(index, zero) ((index) = ((index) ^ (zero)) & 1023)
+
+/* The highest bit of each byte of text that is c; bits above the first such byte may be wrong. */
+static always_inline __u64 hits(__u64 text, __u8 c)
+{
+	__u64 x = text ^ c * EACH;
+
+	return (x - EACH) & ~x & 0x80 * EACH;
+}
+
 /* Loads the window from the next byte on. */
 static always_inline bool refill(struct walk *w)
 {
@@ -62,14 +76,13 @@ static always_inline bool refill(struct walk *w)
  */
 static always_inline __u32 find_line_end(struct window *win, __u32 from, __u32 to)
 {
-	__u32 at = from;
+	__u32 at = from, zero = *(volatile __u32 *)&win->zero;
 
 	for (__u32 i = 0; i < LINE_MAX / 8 + 1; i++) {
-		opaque(at);
+		forget(at, zero);
 		if (at > LINE_MAX)
 			break;
-		__u64 x = load64(win->bytes + at) ^ '\n' * EACH;
-		__u64 hit = (x - EACH) & ~x & 0x80 * EACH;
+		__u64 hit = hits(load64(win->bytes + at), '\n');
 		if (hit) {
 			at += first_byte(hit);
 			break;
@@ -83,7 +96,6 @@ static always_inline __u32 find_line_end(struct window *win, __u32 from, __u32 t
 /* Index of the first byte c in [from, to) of the window, else to. A global function: verified once. */
 __noinline __u32 find_byte(struct window *win, __u32 from, __u32 to, __u8 c)
 {
-	__u64 pattern = c * EACH;
 	__u32 at = from;
 
 	if (!win)
@@ -92,8 +104,7 @@ __noinline __u32 find_byte(struct window *win, __u32 from, __u32 to, __u8 c)
 		opaque(at);
 		if (at >= to || at >= LINE_MAX)
 			break;
-		__u64 x = load64(win->bytes + at) ^ pattern;
-		__u64 hit = (x - EACH) & ~x & 0x80 * EACH;
+		__u64 hit = hits(load64(win->bytes + at), c);
 		if (hit) {
 			at += first_byte(hit);
 			break;

@@ -132,7 +132,7 @@ func diagnose(fd int, family uint8, port uint16) (bool, error) {
 		return len(answers[0].Data) > 1 && answers[0].Data[1] == listen, nil
 	}
 	// No such socket, or no IPv6 in this kernel.
-	if err := netlinkError(answers[0].Data); err != nil && !vanished(err) && !errors.Is(err, unix.EAFNOSUPPORT) {
+	if err := netlinkError(answers[0].Data); err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EAFNOSUPPORT) {
 		return false, fmt.Errorf("look for a listener: %w", err)
 	}
 	return false, nil

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"sync/atomic"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -58,8 +59,9 @@ type tap struct {
 	// trouble is why an interface that should be tapped is not, by its index. It is tried again at each look.
 	trouble map[int]Skipped
 	// swept is set once filters of a dead daemon have been looked for.
-	swept bool
-	log   *slog.Logger
+	swept    bool
+	stopping *atomic.Bool
+	log      *slog.Logger
 }
 
 type tappedIface struct {
@@ -73,8 +75,14 @@ type tappedHook struct {
 	hook
 }
 
-func newTap(programs Programs, log *slog.Logger) *tap {
-	return &tap{programs: programs, ifaces: make(map[int]*tappedIface), trouble: make(map[int]Skipped), log: log}
+func newTap(programs Programs, stopping *atomic.Bool, log *slog.Logger) *tap {
+	return &tap{
+		programs: programs,
+		ifaces:   make(map[int]*tappedIface),
+		trouble:  make(map[int]Skipped),
+		stopping: stopping,
+		log:      log,
+	}
 }
 
 // method is how to attach, found out at the first time.
@@ -109,6 +117,9 @@ func (t *tap) reconcile(v *visitor, m *method, verify bool) error {
 	}
 	maps.DeleteFunc(t.trouble, func(index int, _ Skipped) bool { _, want := wanted[index]; return !want })
 	for _, l := range links {
+		if t.stopping.Load() {
+			return errStopping
+		}
 		_, want := wanted[l.index]
 		if !t.swept && (!want || !m.clsact) {
 			// Where a filter is about to be attached it takes the old one's place instead.
@@ -133,8 +144,8 @@ func (t *tap) tapIface(v *visitor, m *method, l iface) {
 		t.log.Debug("interface attached", "interface", l.name, "ifindex", l.index)
 		return
 	}
-	if vanished(err) {
-		return
+	if errors.Is(err, unix.ENODEV) {
+		return // deleted since the listing
 	}
 	if errors.Is(err, unix.EPERM) {
 		err = privilege("attach programs", "CAP_NET_ADMIN", err)

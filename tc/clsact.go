@@ -73,36 +73,47 @@ func (v *visitor) attachClsact(index int, at direction, program *ebpf.Program) (
 
 // ensureQdisc tells whether the interface's clsact qdisc is ambit's, which makes it if there is none.
 func (v *visitor) ensureQdisc(index int) (owner bool, err error) {
-	err = netlink.QdiscAdd(clsact(index))
-	if err == nil {
-		if v.qdiscs != nil {
-			v.qdiscs[index] = "clsact"
-		}
-		return true, nil
-	}
-	if !errors.Is(err, unix.EEXIST) {
-		return false, lacking("add clsact qdisc", "sch_ingress", err)
-	}
-	kinds, err := v.ingressQdiscs()
-	if err != nil {
-		return false, err
-	}
-	switch kinds[index] {
-	case "clsact":
-		for at := range parents {
-			filters, err := ourFilters(index, at)
-			if err != nil {
-				return false, err
+	// Twice, as the qdisc that is in the way may go, with its interface for instance, before it is looked at.
+	for range 2 {
+		err = netlink.QdiscAdd(clsact(index))
+		if err == nil {
+			if v.qdiscs != nil {
+				v.qdiscs[index] = "clsact"
 			}
-			owner = owner || slices.ContainsFunc(filters, ownsQdisc)
+			return true, nil
 		}
-		return owner, nil
-	case "":
-		return false, errors.New("add clsact qdisc: somebody else added one in the same moment")
-	default:
-		// Its handle is clsact's, and a filter for egress would land on ingress.
-		return false, fmt.Errorf("the interface has a qdisc of type %s, which leaves no place for clsact", kinds[index])
+		if !errors.Is(err, unix.EEXIST) {
+			break
+		}
+		kinds, err := v.ingressQdiscs()
+		if err != nil {
+			return false, err
+		}
+		switch kinds[index] {
+		case "clsact":
+			return ownedQdisc(index)
+		case "":
+			v.qdiscs = nil
+		default:
+			// Its handle is clsact's, and a filter for egress would land on ingress.
+			return false, fmt.Errorf("the interface has a qdisc of type %s, which leaves no place for clsact", kinds[index])
+		}
 	}
+	return false, lacking("add clsact qdisc", "sch_ingress", err)
+}
+
+// ownedQdisc tells whether a filter of ours says that the qdisc was made for it.
+func ownedQdisc(index int) (bool, error) {
+	for at := range parents {
+		filters, err := ourFilters(index, at)
+		if err != nil {
+			return false, err
+		}
+		if slices.ContainsFunc(filters, ownsQdisc) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // lacking tells a missing kernel module, ENOENT, from a missing interface, ENODEV.
@@ -111,6 +122,11 @@ func lacking(doing, module string, err error) error {
 		return fmt.Errorf("%s: the kernel has neither tcx (Linux 6.6) nor the module %s", doing, module)
 	}
 	return fmt.Errorf("%s: %w", doing, err)
+}
+
+// removed tells whether err says that a filter, its qdisc or its interface is not there any more.
+func removed(err error) bool {
+	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENODEV)
 }
 
 func clsact(index int) *netlink.Clsact {
@@ -144,7 +160,7 @@ func (v *visitor) ingressQdiscs() (map[int]string, error) {
 func listFilters(index int, at direction) ([]netlink.Filter, error) {
 	device := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: index}}
 	filters, err := whole(func() ([]netlink.Filter, error) { return netlink.FilterList(device, parents[at]) })
-	if err != nil && !vanished(err) {
+	if err != nil && !removed(err) {
 		return nil, fmt.Errorf("list %s filters: %w", at, err)
 	}
 	return filters, nil
@@ -209,8 +225,7 @@ func (v *visitor) sweepDirection(index int, at direction) error {
 		return err
 	}
 	for _, f := range filters {
-		// EINVAL: the qdisc has gone meanwhile.
-		if err := netlink.FilterDel(f); err != nil && !vanished(err) && !errors.Is(err, unix.EINVAL) {
+		if err := netlink.FilterDel(f); err != nil && !removed(err) {
 			return fmt.Errorf("remove %s filter: %w", at, err)
 		}
 	}
@@ -229,7 +244,7 @@ func (v *visitor) removeOwnQdisc(index int, owner bool) error {
 		}
 	}
 	delete(v.qdiscs, index)
-	if err := netlink.QdiscDel(clsact(index)); err != nil && !vanished(err) && !errors.Is(err, unix.EINVAL) {
+	if err := netlink.QdiscDel(clsact(index)); err != nil && !removed(err) {
 		return fmt.Errorf("remove clsact qdisc: %w", err)
 	}
 	return nil

@@ -36,11 +36,8 @@ func (e *heldError) Error() string {
 	return fmt.Sprintf("tapped by another daemon, pid %d", e.pid)
 }
 
-// openLocks makes the directory and removes what dead daemons left in it.
+// openLocks removes what dead daemons left in the directory, which is made if it is missing.
 func openLocks(dir string) (*locks, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("make lock directory, or name another: %w", err)
-	}
 	l := &locks{dir}
 	err := l.alone(func() error {
 		entries, err := os.ReadDir(dir)
@@ -67,7 +64,7 @@ func openLocks(dir string) (*locks, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("clean lock directory: %w", err)
+		return nil, fmt.Errorf("prepare locks of network namespaces: %w", err)
 	}
 	return l, nil
 }
@@ -78,6 +75,9 @@ func flock(file *os.File) error {
 
 // alone runs fn while no other daemon changes the directory. Others hold it for milliseconds.
 func (l *locks) alone(fn func() error) error {
+	if err := os.MkdirAll(l.dir, 0o755); err != nil {
+		return fmt.Errorf("make lock directory, or name another: %w", err)
+	}
 	dir, err := os.Open(l.dir)
 	if err != nil {
 		return err
@@ -158,10 +158,15 @@ func readHolder(file *os.File) int {
 // release removes the file and frees the lock.
 func (k *lock) release() error {
 	err := k.in.alone(func() error {
-		if err := os.Remove(k.file.Name()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		held, err := k.file.Stat()
+		if err != nil {
 			return err
 		}
-		return nil
+		// Somebody may have emptied the directory, and another daemon have begun anew.
+		if there, err := os.Stat(k.file.Name()); err != nil || !os.SameFile(held, there) {
+			return nil
+		}
+		return os.Remove(k.file.Name())
 	})
 	// Closing frees it, whether the file could be removed or not.
 	if err := errors.Join(err, k.file.Close()); err != nil {

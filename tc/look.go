@@ -27,6 +27,9 @@ func (t *Taps) look(now time.Time, full bool) {
 	}
 	t.changed = t.changed || len(due) > 0
 	errs := t.visit(due, func(s *space, v *visitor) error {
+		if t.stopping.Load() {
+			return errStopping
+		}
 		// Before the look: an event during it asks for another.
 		s.dirty = false
 		cookie, err := v.cookie()
@@ -70,7 +73,7 @@ func (t *Taps) release(s *space) error {
 			}
 			return s.tap.detach(v)
 		})[0]
-		if err != nil && !vanished(err) {
+		if err != nil && !errors.Is(err, errGone) {
 			errs = append(errs, err)
 		}
 	}
@@ -124,7 +127,7 @@ func (t *Taps) sweepOthers(wanted []*space) {
 		return errors.Join(err, taken[0].release())
 	})
 	for i, err := range errs {
-		if err != nil && !vanished(err) {
+		if err != nil && !errors.Is(err, errGone) {
 			t.log.Warn("network namespace was not searched for filters of a dead daemon", "netns", others[i].Name, "error", err)
 		}
 	}

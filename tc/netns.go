@@ -24,8 +24,8 @@ type NetNS struct {
 // netnsKey tells namespaces that exist at the same time from each other.
 type netnsKey struct{ dev, inode uint64 }
 
-// errGone means that a namespace or an interface ended while it was looked at, which is no error.
-var errGone = errors.New("it is gone")
+// errGone means that no way leads to a namespace any more, which is no error.
+var errGone = errors.New("the network namespace is gone")
 
 // visitor is a thread's stay in a network namespace.
 type visitor struct {
@@ -86,7 +86,7 @@ func (p place) open() (int, error) {
 		if err != nil {
 			if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
 				denied = privilege("open "+path, "CAP_SYS_PTRACE", err)
-			} else if !vanished(err) {
+			} else if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.ENXIO) {
 				denied = fmt.Errorf("open %s: %w", path, err)
 			}
 			continue
@@ -192,14 +192,4 @@ func (v *visitor) links() ([]iface, error) {
 		return nil, err
 	}
 	return rt.links(v.buffer)
-}
-
-// vanished tells whether err says that a file, process, namespace or interface has ended meanwhile.
-func vanished(err error) bool {
-	for _, gone := range []error{errGone, unix.ENOENT, unix.ESRCH, unix.ENODEV, unix.ENXIO} {
-		if errors.Is(err, gone) {
-			return true
-		}
-	}
-	return false
 }

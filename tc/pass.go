@@ -17,7 +17,7 @@ const (
 	// pollEvery is of how many scans one looks at all interfaces, if there are no events.
 	pollEvery = 2
 	// recheck is how long an attachment is believed in without a look at it; somebody may have removed it.
-	recheck = 10 * time.Second
+	recheck = 30 * time.Second
 	// askAmbient is how long it takes at least until a namespace is asked again whether it is ambient.
 	askAmbient = 700 * time.Millisecond
 	// stayAmbient is how long a namespace remains ambient without ztunnel's listeners, so that ztunnel can
@@ -53,6 +53,9 @@ type space struct {
 	retry    time.Time
 }
 
+// errStopping means that Close was called during a pass, which takes seconds where much is to be attached.
+var errStopping = errors.New("closed meanwhile")
+
 // errReplaced means that another namespace has the inode of one that has ended.
 var errReplaced = errors.New("another network namespace has its inode")
 
@@ -63,12 +66,14 @@ func (t *Taps) pass(full, starting bool) error {
 		t.watch.watchDirs(namedDirs)
 	}
 	happened := t.watch.changes()
+	t.hear(happened)
 	if full || happened.files {
 		if full {
 			t.fulls++
 		}
 		found, err := t.finder.scan(full, happened.files || full && t.fulls%listDirs == 1)
 		if err != nil {
+			t.watch.remounted.Store(true)
 			return err
 		}
 		if full {
@@ -76,11 +81,11 @@ func (t *Taps) pass(full, starting bool) error {
 		}
 		// An inode in the list is a new namespace's if the old one's end has been told by now.
 		later := t.watch.changes()
-		t.hear(happened)
 		t.hear(later)
+		if later.files {
+			t.watch.remounted.Store(true) // for the next pass
+		}
 		t.sight(found, full)
-	} else {
-		t.hear(happened)
 	}
 	now := time.Now()
 	if full {
@@ -95,6 +100,9 @@ func (t *Taps) pass(full, starting bool) error {
 		return err
 	}
 	t.look(now, full)
+	if t.stopping.Load() {
+		return errStopping
+	}
 	if t.changed {
 		t.show()
 	}
@@ -157,7 +165,7 @@ func (t *Taps) wants(s *space, now time.Time) bool {
 // note keeps err with its namespace and has the namespace tried again later. An end is no error, and is
 // left to the next scan.
 func (t *Taps) note(s *space, now time.Time, err error) {
-	if err == nil || vanished(err) {
+	if err == nil || errors.Is(err, errGone) || errors.Is(err, errStopping) {
 		return
 	}
 	if s.err == nil || s.err.Error() != err.Error() {
@@ -272,7 +280,7 @@ func (t *Taps) identify(spaces []*space, now time.Time, starting bool) ([]*space
 		switch err := errs[i]; {
 		case err == nil:
 			known = append(known, s)
-		case starting && !vanished(err):
+		case starting && !errors.Is(err, errGone):
 			return nil, fmt.Errorf("network namespace %s: %w", s.Name, err)
 		default:
 			t.note(s, now, err)
@@ -333,7 +341,7 @@ func (t *Taps) load(s *space) error {
 	if err != nil {
 		return fmt.Errorf("load programs for network namespace %s: %w", s.Name, err)
 	}
-	s.tap = newTap(programs, t.log.With("netns", s.Name, "inode", s.Inode))
+	s.tap = newTap(programs, &t.stopping, t.log.With("netns", s.Name, "inode", s.Inode))
 	s.dirty = true
 	s.err, s.failures = nil, 0
 	t.changed = true

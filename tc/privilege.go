@@ -28,9 +28,9 @@ func privilege(doing, capability string, err error) error {
 	return &PrivilegeError{Missing: []string{capability}, Doing: doing, Err: err}
 }
 
-// checkPrivileges looks at the calling thread's effective capabilities, so that a missing one is told once
-// and at the start.
-func checkPrivileges() error {
+// CheckPrivileges looks at the calling thread's effective capabilities, so that a missing one is told once
+// and at the start. The error is a *PrivilegeError where one is missing.
+func CheckPrivileges() error {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	if err := unix.Capget(&header, &data[0]); err != nil {

@@ -150,8 +150,8 @@ func wantLines(t *testing.T, taps *Taps, want ...string) {
 			t.Logf("after %4d ms: %s", time.Since(began).Milliseconds(), strings.Join(got, ", "))
 			return
 		}
-		if time.Since(began) > time.Second+200*time.Millisecond {
-			t.Fatalf("not within a second:\ngot  %q\nwant %q", got, want)
+		if time.Since(began) > patience {
+			t.Fatalf("not within %v:\ngot  %q\nwant %q", patience, got, want)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -77,6 +78,8 @@ type Taps struct {
 	done      chan struct{} // closed when the loop has ended; nil before it begins
 	failure   string        // the loop's last, so that it is logged once
 
+	stopping atomic.Bool // Close was called
+
 	mu      sync.Mutex // of all below, held during a pass
 	spaces  map[netnsKey]*space
 	paused  bool
@@ -102,7 +105,7 @@ func New(config Config) (*Taps, error) {
 	if t.selection, err = parseSelection(config.Select, config.Exclude); err != nil {
 		return nil, err
 	}
-	if err := checkPrivileges(); err != nil {
+	if err := CheckPrivileges(); err != nil {
 		return nil, err
 	}
 	if t.selection.ambient {
@@ -172,6 +175,9 @@ func (t *Taps) loop(done chan<- struct{}) {
 		now := time.Now()
 		full := !now.Before(next)
 		err := t.pass(full, false)
+		if errors.Is(err, errStopping) {
+			err = nil
+		}
 		if full {
 			next = now.Add(min(max(scanEvery, t.cost*scanShare), slowest))
 		}
@@ -229,6 +235,7 @@ func (t *Taps) setPaused(paused bool) error {
 
 // Close detaches everything and frees the locks. It may be called again.
 func (t *Taps) Close() error {
+	t.stopping.Store(true)
 	t.mu.Lock()
 	if t.closed {
 		t.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -25,7 +26,7 @@ type watcher struct {
 	numbers *netlink.Handle // in the watcher's namespace; nil without events
 	next    int             // next number, never used twice
 
-	remounted bool // seen by wait, to be told by changes
+	remounted atomic.Bool // to be told by changes as files
 }
 
 // changes are what has happened since the last look.
@@ -159,15 +160,16 @@ func (w *watcher) wait(limit time.Duration, events bool) error {
 	}
 	if events {
 		// The kernel tells a change of mounts once, to whoever asks first.
-		w.remounted = w.remounted || fds[2].Revents != 0
+		if fds[2].Revents != 0 {
+			w.remounted.Store(true)
+		}
 	}
 	return nil
 }
 
 // changes takes everything that has happened so far.
 func (w *watcher) changes() changes {
-	c := changes{files: w.remounted, links: make(map[int]bool), ended: make(map[int]bool)}
-	w.remounted = false
+	c := changes{files: w.remounted.Swap(false), links: make(map[int]bool), ended: make(map[int]bool)}
 	var buffer [4096]byte
 	for {
 		n, err := unix.Read(w.inotify, buffer[:])

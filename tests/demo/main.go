@@ -65,22 +65,22 @@ func run(ctx context.Context, binary string, duration time.Duration, out *os.Fil
 	if _, err := os.Stat(binary); err != nil {
 		return fmt.Errorf("find ambit: %w: build it by make, or name it with -ambit", err)
 	}
-	dir, err := os.MkdirTemp("", "ambit-demo-")
-	if err != nil {
-		return fmt.Errorf("make a folder for ambit's socket: %w", err)
-	}
 	lab, err := harness.New(harness.Config{Prefix: "ambit", KeepSignals: true})
 	if err != nil {
-		return errors.Join(err, os.RemoveAll(dir))
+		return err
 	}
 	defer func() {
-		err := errors.Join(lab.Close(), os.RemoveAll(dir))
+		err := lab.Close()
 		if err == nil {
 			fmt.Fprintln(out, "\nEverything is taken down: no namespace, cgroup, process or file of the demo is left.")
 		}
 		failed = errors.Join(failed, err)
 	}()
 
+	dir, err := lab.Dir()
+	if err != nil {
+		return err
+	}
 	s := &shop{lab: lab, out: out, trace: newTraceID()}
 	if err := s.build(ctx); err != nil {
 		return interrupted(ctx, err)

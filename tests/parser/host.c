@@ -3,7 +3,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
 /*
  * The parser of the kernel as a process: segments come in on standard input, records and counters leave on standard
- * output. Integers are little-endian. One letter says what follows:
+ * output, behind a greeting. Integers are little-endian. One letter says what follows:
  *
  *   N  u8 joined, u32 isn of the opener, u32 of the acceptor    a new connection; joined: open before it was seen
  *   S  u8 side, u8 ending, u32 seq, u32 ack, u32 len, bytes     a segment; ending: TCP_FIN, TCP_RST
@@ -13,7 +13,7 @@
  *   L  u32 waiting, u32 carries, u8 full                        elements of the maps; the ring buffer is full
  *   Q                                                           answer: the counters since the last Q, then flush
  *
- * Answers: X u32 size, struct exchange as far as it is used; K u32 n, n counters, struct host_report.
+ * Answers: X u32 size, struct exchange as far as it is used; K, then the counters and struct host_report.
  */
 #include <unistd.h>
 
@@ -25,6 +25,27 @@
 struct host_report report;
 struct host_map waiting, carries, windows, rates, reds;
 struct host_ring records;
+
+/* The names under which the tests know the counters. */
+static const char *const names[STATS] = {
+	[STAT_SEEN] = "seen",
+	[STAT_UNSAMPLED] = "unsampled",
+	[STAT_SUBMITTED] = "submitted",
+	[STAT_DROP_RING_FULL] = "drop_ring_full",
+	[STAT_DROP_GAP] = "drop_gap",
+	[STAT_DROP_MALFORMED] = "drop_malformed",
+	[STAT_DROP_PIPELINE] = "drop_pipeline",
+	[STAT_DROP_HEAD_TOO_LONG] = "drop_head_too_long",
+	[STAT_DROP_LIMIT] = "drop_limit",
+	[STAT_FLOWS] = "flows",
+	[STAT_NOT_HTTP] = "not_http",
+	[STAT_ORPHAN_RESPONSE] = "orphan_response",
+	[STAT_DESYNC] = "desync",
+	[STAT_RESYNC] = "resync",
+	[STAT_CARRY_FULL] = "carry_full",
+	[STAT_FIELD_CUT] = "field_cut",
+	[STAT_UPGRADED] = "upgraded",
+};
 
 static __u64 counters[STATS];
 static struct flow *flow;
@@ -82,6 +103,20 @@ static __u32 get32(void)
 
 	get(&v, sizeof(v));
 	return v;
+}
+
+/* u32 size of struct exchange, u32 of struct host_report, u32 n, n times u32 length and the counter's name. */
+static void greet(void)
+{
+	put32(sizeof(struct exchange));
+	put32(sizeof(struct host_report));
+	put32(STATS);
+	for (__u32 i = 0; i < STATS; i++) {
+		const char *name = names[i] ? names[i] : "";
+		put32(strlen(name));
+		put(name, strlen(name));
+	}
+	fflush(stdout);
 }
 
 static void make_map(struct host_map *m, __u32 key_size, __u32 value_size, __u32 max_entries, __u32 is_array)
@@ -197,7 +232,6 @@ static void answer(void)
 	report.live = waiting.used + carries.used;
 	report.outstanding = flow ? outstanding(flow) : 0;
 	put("K", 1);
-	put32(STATS);
 	put(counters, sizeof(counters));
 	put(&report, sizeof(report));
 	memset(counters, 0, sizeof(counters));
@@ -216,6 +250,7 @@ int main(void)
 	make_map(&windows, sizeof(__u32), sizeof(struct window), 1, 1);
 	make_map(&rates, sizeof(__u32), sizeof(struct rate), 1, 1);
 	make_map(&reds, sizeof(__u32), sizeof(struct red), SIDES * RED_CLASSES, 1);
+	greet();
 	for (;;) {
 		switch (get8()) {
 		case 'N':

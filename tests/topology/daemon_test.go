@@ -18,45 +18,53 @@ import (
 type instance struct {
 	*harness.Process
 	*collector
-	api *admin.Client
+	api    *admin.Client
+	host   *harness.Namespace
+	socket string
+	args   []string
 }
 
 // trace starts an ambit that keeps every request of these namespaces. It ends with the test or before.
 func trace(t testing.TB, lab *harness.Lab, namespaces []*harness.Namespace, flags ...string) *instance {
 	t.Helper()
-	d := startDaemon(t, lab, namespaces, flags...)
-	t.Cleanup(func() { d.stop(t) })
-	return d
-}
-
-// startDaemon returns when the ambit traces.
-func startDaemon(t testing.TB, lab *harness.Lab, namespaces []*harness.Namespace, flags ...string) *instance {
-	t.Helper()
-	host, err := lab.Host()
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := &instance{collector: newCollector(t)}
 	names := make([]string, len(namespaces))
 	for i, ns := range namespaces {
 		names[i] = ns.Name()
 	}
-	socket := filepath.Join(t.TempDir(), "ambit.sock")
-	args := []string{
-		"run", "--otlp-endpoint", "http://" + d.addr, "--sample-rate", "1", "--admin", "off", "--socket", socket,
+	return traceNamed(t, lab, names, flags...)
+}
+
+// traceNamed is trace for namespaces that need not be there yet.
+func traceNamed(t testing.TB, lab *harness.Lab, names []string, flags ...string) *instance {
+	t.Helper()
+	host, err := lab.Host()
+	must(t, err)
+	d := &instance{collector: newCollector(t), host: host, socket: filepath.Join(t.TempDir(), "ambit.sock")}
+	d.args = append([]string{
+		"run", "--otlp-endpoint", "http://" + d.addr, "--sample-rate", "1", "--admin", "off", "--socket", d.socket,
 		"--namespaces", strings.Join(names, ","), "--export-batch-wait", "50ms",
-	}
-	d.Process, err = host.Start(harness.Program{Path: binary, Args: append(args, flags...)})
-	if err != nil {
-		t.Fatal(err)
-	}
+		// Clients, servers, ambit and the collector share the machine: the collector may fall behind, all
+		// that it has not taken yet may wait, and so the sums can be exact.
+		"--export-queue-bytes", "256MiB",
+	}, flags...)
+	d.start(t)
+	t.Cleanup(func() { d.stop(t) })
+	return d
+}
+
+// start returns when the ambit traces. One that was killed is started again as it was.
+func (d *instance) start(t testing.TB) {
+	t.Helper()
+	var err error
+	d.Process, err = d.host.Start(harness.Program{Path: binary, Args: d.args})
+	must(t, err)
 	wait(t, "ambit traces", func() error {
 		select {
 		case <-d.Done():
 			t.Fatalf("ambit ended: %v: %s", d.Wait(), d.Log())
 		default:
 		}
-		if d.api, err = admin.Dial(socket); err != nil {
+		if d.api, err = admin.Dial(d.socket); err != nil {
 			return err
 		}
 		if state := d.status(t).State; state != admin.Tracing {
@@ -64,7 +72,6 @@ func startDaemon(t testing.TB, lab *harness.Lab, namespaces []*harness.Namespace
 		}
 		return nil
 	})
-	return d
 }
 
 // stop ends the daemon in good order, once.
@@ -166,10 +173,10 @@ func (d *instance) exact(t testing.TB, before admin.Status, seen uint64) []span 
 func wait(t testing.TB, what string, try func() error) {
 	t.Helper()
 	var err error
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		if err = try(); err == nil {
 			return
 		}
 	}
-	t.Fatalf("after 10 s it does not hold that %s: %v", what, err)
+	t.Fatalf("after 30 s it does not hold that %s: %v", what, err)
 }

@@ -14,8 +14,11 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"ambit/tests/harness"
 )
@@ -27,9 +30,25 @@ const (
 
 const body = "an answer to everything"
 
-// serve is the role of an HTTP server on a port of all addresses.
+// serve is the role of an HTTP server on a port of all addresses. With a second argument it accepts connections
+// only once their first bytes are there, as nginx and Apache can.
 func serve(args []string) error {
-	return http.ListenAndServe(":"+args[0], http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	var config net.ListenConfig
+	if len(args) > 1 {
+		config.SetMultipathTCP(false)
+		config.Control = func(_, _ string, raw syscall.RawConn) error {
+			var failed error
+			err := raw.Control(func(fd uintptr) {
+				failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 5)
+			})
+			return errors.Join(err, failed)
+		}
+	}
+	listener, err := config.Listen(context.Background(), "tcp", ":"+args[0])
+	if err != nil {
+		return err
+	}
+	return http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, body)
 	}))
 }
@@ -42,6 +61,7 @@ type work struct {
 	PerConnection int      // requests before it makes a new one, 0 is all
 	ServerCloses  bool     // by "Connection: close" with the last one
 	Headers       []string // the kinds of tracing headers, in turn
+	UID           uint32   // who does it, 0 is root
 }
 
 // Kinds of tracing headers.
@@ -49,8 +69,13 @@ const (
 	headersNone      = "none"
 	headersRequestID = "x-request-id"
 	headersB3        = "b3"          // it leaves the decision to the next
-	headersParent    = "traceparent" // every other pair of requests sampled
+	headersParent    = "traceparent" // every other eight requests are sampled
 )
+
+// kindOf tells the kind of tracing headers from a request's path.
+func kindOf(path string) string {
+	return strings.SplitN(path, "/", 3)[1]
+}
 
 // header is the tracing header of request n, with its line end.
 func header(kind string, n int) string {
@@ -67,7 +92,7 @@ func header(kind string, n int) string {
 }
 
 // sampledFlag is the caller's decision for request n.
-func sampledFlag(n int) int { return n >> 8 & 1 }
+func sampledFlag(n int) int { return n >> 3 & 1 }
 
 // load is the role of a client: it reads its work as JSON from the standard input and does it.
 func load([]string) error {
@@ -131,9 +156,9 @@ func (w work) connection(n, end int) error {
 }
 
 // startServer starts a server in the namespace and waits until it listens.
-func startServer(t testing.TB, ns *harness.Namespace, port uint16) *harness.Process {
+func startServer(t testing.TB, ns *harness.Namespace, port uint16, deferred ...string) *harness.Process {
 	t.Helper()
-	program, err := harness.RoleProgram(serveRole, fmt.Sprint(port))
+	program, err := harness.RoleProgram(serveRole, append([]string{fmt.Sprint(port)}, deferred...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +166,7 @@ func startServer(t testing.TB, ns *harness.Namespace, port uint16) *harness.Proc
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	if err := ns.WaitListen(ctx, port); err != nil {
 		t.Fatalf("%v: %s", err, process.Log())
@@ -171,7 +196,7 @@ func try(ns *harness.Namespace, w work) error {
 	if err != nil {
 		return err
 	}
-	program.Stdin = strings.NewReader(string(order))
+	program.Stdin, program.UID = strings.NewReader(string(order)), w.UID
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	_, err = ns.RunProgram(ctx, program)

@@ -1,0 +1,97 @@
+# make            bin/ambit, static; needs Go alone
+# make test       every test, as root; installs what the tests need
+# make demo       a small ambient mesh and its spans on the terminal, as root; about half a minute
+# make lint       formatting, vet, staticcheck, the order of imports and includes
+# make generate   the kernel side and its Go types anew, by the one compiler that is pinned here
+# make sweep      what takes longer: fuzzing and the race detector
+# make bench      what a packet, a request and a span cost, as root; docs/performance.md
+
+# One compiler makes what is committed; bpf/gen.go names it too.
+CLANG := clang-19 llvm-19 libbpf-dev linux-libc-dev
+# The programs that the demo and the tests call. Node is Debian's where there is none.
+DEMO := iproute2 iptables
+TEST := $(DEMO) bpftool curl debian-archive-keyring gcc libc6-dev nginx nodejs procps python3 qemu-system-x86 wrk xz-utils
+
+VERSION := $(or $(shell git describe --tags --always --dirty 2>/dev/null),dev)
+
+export CGO_ENABLED := 0
+# A clone that belongs to somebody else is built too; the version comes by the linker.
+export GOFLAGS ?= -buildvcs=false
+
+.PHONY: all
+all: bin/ambit
+
+# Go knows better than make what has changed.
+.PHONY: bin/ambit
+bin/ambit:
+	go build -trimpath -ldflags '-s -w -X ambit/daemon.Version=$(VERSION)' -o $@ ./cmd/ambit
+
+.PHONY: generate
+generate:
+	.ci/need $(CLANG)
+	go generate ./bpf ./tests/harness/record
+
+# Into a copy, so that a difference can be looked at.
+GENERATED := bpf/ambit_bpfel.go bpf/ambit_bpfel.o tests/harness/record/record_bpfel.go tests/harness/record/record_bpfel.o
+.PHONY: check-generated
+check-generated:
+	.ci/need $(CLANG)
+	rm -rf build/generated && mkdir -p build/generated
+	cp -r --parents go.mod go.sum bpf l7 tc tests/harness build/generated
+	cd build/generated && rm $(GENERATED) && go generate ./bpf ./tests/harness/record
+	for file in $(GENERATED); do cmp $$file build/generated/$$file || { echo 'run "make generate" and commit what it makes' >&2; exit 1; }; done
+	rm -rf build/generated
+
+SOURCES = $(shell find . -name '*.go' -o -name '*.[ch]' | grep -vE '^./build/|_bpfel\.go$$')
+.PHONY: lint
+lint:
+	@echo 'lint: formatting'; wrong=$$(gofmt -l $(filter %.go,$(SOURCES))); [ -z "$$wrong" ] || { echo "not formatted by gofmt: $$wrong" >&2; exit 1; }
+	@echo 'lint: vet'; go vet ./...
+	@echo 'lint: staticcheck'; go tool -modfile=.ci/staticcheck.mod staticcheck ./...
+	@echo 'lint: imports and includes'; go test -count=1 ./tests/layout
+	@wc -l $(SOURCES) | awk '$$2 != "total" && $$1 > 450 { print "lint: warning: " $$2 " has " $$1 " lines; past 450 a file wants to be two" }'
+
+# Istio's own packages take minutes to compile, and are a module of their own.
+.PHONY: test
+test: bin/ambit
+	.ci/need $(TEST)
+	.ci/gotest -timeout 15m ./...
+	cd tests/ambient && ../../.ci/gotest -timeout 10m ./...
+
+.PHONY: demo
+demo: bin/ambit
+	@.ci/need $(DEMO)
+	@go build -o build/demo ./tests/demo
+	@build/demo -ambit bin/ambit
+
+.PHONY: sweep
+sweep: fuzz race
+
+# Each fuzz test for a while. What one finds stays in its testdata, and from then on "make test" tries it too.
+FUZZTIME ?= 60s
+.PHONY: fuzz
+fuzz:
+	.ci/need gcc libc6-dev
+	@grep -rnoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | sed -E 's|^(.*)/[^/]*:[0-9]+:func (.*)|\1 \2|' | \
+	while read -r package name; do \
+		echo "fuzz: $$package $$name for $(FUZZTIME)"; \
+		go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$package" || exit 1; \
+	done
+
+# Where goroutines meet. Without the tests that measure, which the detector makes slow.
+.PHONY: race
+race:
+	.ci/need gcc libc6-dev
+	CGO_ENABLED=1 go test -race -count=1 ./admin ./cmd/... ./daemon ./exporter ./l7 ./meta ./tests/harness/ztunnel
+
+# Only once there is one.
+ifneq ($(wildcard tests/bench/*.go),)
+.PHONY: bench
+bench: bin/ambit
+	.ci/need $(DEMO) wrk
+	go run ./tests/bench
+endif
+
+.PHONY: clean
+clean:
+	rm -rf bin build

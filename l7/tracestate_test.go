@@ -1,0 +1,53 @@
+package l7
+
+import (
+	"testing"
+
+	"ambit/bpf"
+)
+
+func TestThresholdText(t *testing.T) {
+	for _, c := range []struct {
+		threshold uint64
+		want      string
+	}{
+		{0, "0"},
+		{1 << 55, "8"},
+		{1<<56 - 1, "ffffffffffffff"},
+		{0xe6666666666666, "e6666666666666"},
+		{0x00800000000000, "008"},
+		{1, "00000000000001"},
+	} {
+		if got := FormatThreshold(c.threshold); got != c.want {
+			t.Errorf("threshold %x is written %s, want %s", c.threshold, got, c.want)
+		}
+	}
+}
+
+func TestTraceState(t *testing.T) {
+	const keep = bpf.FlagHasThreshold
+	for _, c := range []struct {
+		what, received string
+		flags          uint32
+		cut            bool
+		want           string
+	}{
+		{"nothing received, no threshold", "", 0, false, ""},
+		{"nothing received", "", keep, false, "ot=th:8"},
+		{"other members stay behind ambit's", "a=1,b=2", keep, false, "ot=th:8,a=1,b=2"},
+		{"the caller's th gives way", "a=1,ot=th:c;rv:abcdefabcdef12", keep, false, "ot=th:8;rv:abcdefabcdef12,a=1"},
+		{"no known probability carries no th", "ot=th:c;rv:abcdefabcdef12,a=1", 0, false, "ot=rv:abcdefabcdef12,a=1"},
+		{"a member that only held th goes", "ot=th:c,a=1", 0, false, "a=1"},
+		{"white space and empty members go", " a=1 ,, b=2", 0, false, "a=1,b=2"},
+		{"the half member of a cut value goes", "a=1,b=2", keep, true, "ot=th:8,a=1"},
+	} {
+		r := record(map[int]string{bpf.FieldTraceState: c.received})
+		r.Flags, r.Threshold = c.flags, 1<<55
+		if c.cut {
+			r.Cut = 1 << bpf.FieldTraceState
+		}
+		if got := assemble(t, r)[0].TraceState; got != c.want {
+			t.Errorf("%s: %q becomes %q, want %q", c.what, c.received, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"os"
+	"testing"
+	"time"
+)
+
+func TestMain(m *testing.M) {
+	roles.Dispatch()
+	os.Exit(m.Run())
+}
+
+// Every measurement runs and gives a number, so that the bench does not rot. No number is judged here.
+func TestEveryPartMeasures(t *testing.T) {
+	s := quick
+	s.parts = partNames()
+	var out bytes.Buffer
+	if _, err := run(&s, true, &out); err != nil {
+		t.Fatal(err)
+	}
+	var r report
+	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
+		t.Fatal(err)
+	}
+	measured := make(map[string]int)
+	for _, row := range r.Rows {
+		measured[row.Part]++
+		if math.IsNaN(row.Value) || math.IsInf(row.Value, 0) || row.Name == "" || row.Unit == "" {
+			t.Errorf("%+v is no result", row)
+		}
+		if row.Bound != "" && row.Value <= 0 {
+			t.Errorf("%s is %v %s", row.Name, row.Value, row.Unit)
+		}
+	}
+	for part, rows := range map[string]int{"kernel": 10, "throughput": 16, "userspace": 2, "memory": 2} {
+		if measured[part] != rows {
+			t.Errorf("part %s has %d rows, want %d", part, measured[part], rows)
+		}
+	}
+	out.Reset()
+	if err := r.print(&out); err != nil || out.Len() == 0 {
+		t.Errorf("the table: %v", err)
+	}
+}
+
+func TestHeadsHaveTheSizeThatTheTargetNames(t *testing.T) {
+	for name, say := range talks {
+		if name == "binary" {
+			continue
+		}
+		for _, message := range [][]byte{say.ask, say.answer} {
+			if at := bytes.Index(message, []byte("\r\n\r\n")); at+4 != headBytes {
+				t.Errorf("%s: a head of %d bytes", name, at+4)
+			}
+		}
+	}
+}
+
+const wrkOutput = `Running 3s test @ http://127.0.0.1:8080/
+  1 threads and 16 connections
+  Thread Stats   Avg      Stdev     Max   +/- Stdev
+    Latency   312.51us  508.76us  12.03ms   93.66%
+    Req/Sec    67.84k     4.36k   74.12k    70.00%
+  Latency Distribution
+     50%  187.00us
+     75%  288.00us
+     90%  555.00us
+     99%    2.50ms
+  202612 requests in 3.00s, 25.12MB read
+Requests/sec:  67433.10
+Transfer/sec:      8.36MB
+`
+
+func TestParseWrk(t *testing.T) {
+	l, err := parseWrk(wrkOutput)
+	want := load{requests: 202612, perSec: 67433.10, p50: 187 * time.Microsecond, p99: 2500 * time.Microsecond}
+	if err != nil || l != want {
+		t.Errorf("%+v, %v; want %+v", l, err, want)
+	}
+	for name, text := range map[string]string{
+		"errors":    wrkOutput + "  Socket errors: connect 0, read 1, write 0, timeout 0\n",
+		"bad codes": wrkOutput + "  Non-2xx or 3xx responses: 5\n",
+		"nothing":   "",
+	} {
+		if _, err := parseWrk(text); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestSettingsAreChecked(t *testing.T) {
+	for name, change := range map[string]func(*settings){
+		"an unknown part": func(s *settings) { s.parts = []string{"kernels"} },
+		"no pairs":        func(s *settings) { s.pairs = 0 },
+		"half a second":   func(s *settings) { s.duration = 1500 * time.Millisecond },
+	} {
+		s := quick
+		change(&s)
+		if s.validate() == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"ambit/tests/harness"
+)
+
+// Targets of the kernel's part, in nanoseconds.
+const (
+	rejectTarget   = 100
+	exchangeTarget = 1200
+)
+
+// settling is how long traffic runs before it is measured: caches get warm, and a connection is taken up or given up.
+const settling = 300 * time.Millisecond
+
+func measureKernel(s *settings, r *report) error {
+	if err := inLab(func(lab *harness.Lab) error { return measureLoopback(s, r, lab) }); err != nil {
+		return err
+	}
+	return inLab(func(lab *harness.Lab) error { return measureForwarding(s, r, lab) })
+}
+
+// measureLoopback has client and server in one namespace, so both sides of each exchange are an application's.
+func measureLoopback(s *settings, r *report, lab *harness.Lab) (failed error) {
+	ns, err := lab.Namespace("lo")
+	if err != nil {
+		return err
+	}
+	t, err := tapNamespace(lab, ns, "lo")
+	if err != nil {
+		return err
+	}
+	defer func() { failed = errors.Join(failed, t.Close()) }()
+
+	costs, err := t.converse(s, ns, "binary", 1)
+	if err != nil {
+		return err
+	}
+	r.add(packetRow("reject: a segment that is not HTTP", loEgress, costs))
+
+	for _, v := range []struct {
+		talk        string
+		connections int
+		rate        float64
+		target      bool
+	}{
+		{"http", 1, 0, true}, {"http", 1, 0.01, true}, {"http", 1, 1, true},
+		{"http", 8, 0, true}, {"http", 8, 0.01, true}, {"http", 8, 1, true},
+		{"traceparent", 1, 1, false},
+	} {
+		if err := t.kernel.SetRate(v.rate); err != nil {
+			return err
+		}
+		costs, err := t.converse(s, ns, v.talk, v.connections)
+		if err != nil {
+			return err
+		}
+		name := fmt.Sprintf("exchange at %v%%, %d connection(s)", v.rate*100, v.connections)
+		if v.talk != "http" {
+			name += ", sampled by its " + v.talk
+		}
+		row := exchangeRow(name, costs)
+		if v.target {
+			row.Bound, row.Target = "<=", exchangeTarget
+		}
+		r.add(row)
+	}
+	return nil
+}
+
+// converse measures while client and server talk, and checks that the kernel side saw what they said.
+func (t *tapped) converse(s *settings, ns *harness.Namespace, talk string, connections int) ([]cost, error) {
+	before, err := t.read()
+	if err != nil {
+		return nil, err
+	}
+	server, err := startWorker(ns, serverRole, talk)
+	if err != nil {
+		return nil, err
+	}
+	address := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), trafficPort)
+	client, err := startWorker(ns, clientRole, talk, address.String(), fmt.Sprint(connections), "loop")
+	if err != nil {
+		return nil, err
+	}
+	time.Sleep(settling)
+	costs, err := t.windows(s.windows, s.window)
+	if err != nil {
+		return nil, err
+	}
+	answers, err := client.stop()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := server.stop(); err != nil {
+		return nil, err
+	}
+	after, err := t.read()
+	if err != nil {
+		return nil, err
+	}
+	want := 2 * answers
+	if talk == "binary" {
+		want = 0
+	}
+	if seen := after.seen - before.seen; seen != want || answers == 0 {
+		return nil, fmt.Errorf("%d answers of %q came, and the kernel side saw %d exchange sides, want %d", answers, talk, seen, want)
+	}
+	return costs, nil
+}
+
+// measureForwarding taps a node whose pods talk to each other: their packets pass a veth on each side of its bridge.
+func measureForwarding(s *settings, r *report, lab *harness.Lab) (failed error) {
+	ctx := context.Background()
+	node, err := lab.Node("node", netip.MustParseAddr("10.9.0.1"), netip.MustParseAddr("fd09::1"))
+	if err != nil {
+		return err
+	}
+	a, err := node.Pod(ctx, "a", harness.AddressA4, harness.AddressA6, false)
+	if err != nil {
+		return err
+	}
+	b, err := node.Pod(ctx, "b", harness.AddressB4, harness.AddressB6, false)
+	if err != nil {
+		return err
+	}
+	t, err := tapNamespace(lab, node.Namespace, "node")
+	if err != nil {
+		return err
+	}
+	defer func() { failed = errors.Join(failed, t.Close()) }()
+	if _, err := startWorker(b.Namespace, serverRole, "http"); err != nil {
+		return err
+	}
+	address := netip.AddrPortFrom(harness.AddressB4, trafficPort)
+	client, err := startWorker(a.Namespace, clientRole, "http", address.String(), "1", "loop")
+	if err != nil {
+		return err
+	}
+	time.Sleep(settling)
+	costs, err := t.windows(s.windows, s.window)
+	if err != nil {
+		return err
+	}
+	if _, err := client.stop(); err != nil {
+		return err
+	}
+	for _, h := range []hook{ingress, egress} {
+		r.add(packetRow("forwarded packet, "+hookNames[h]+" of a host-side veth", h, costs))
+	}
+	return nil
+}
+
+func packetRow(name string, h hook, costs []cost) row {
+	var samples []float64
+	var packets float64
+	for _, c := range costs {
+		samples = append(samples, c.perPacket(h))
+		packets += c.packets[h]
+	}
+	note := fmt.Sprintf("least %s; %.0f packets", number(slices.Min(samples)), packets)
+	return medianRow("kernel", name, "ns/packet", "<=", rejectTarget, samples, note)
+}
+
+func exchangeRow(name string, costs []cost) row {
+	var samples []float64
+	var packets, exchanges float64
+	for _, c := range costs {
+		samples = append(samples, c.perExchange())
+		packets += c.packets[loEgress]
+		exchanges += c.exchanges
+	}
+	note := fmt.Sprintf("least %s; %.0f exchanges of %.2f packets", number(slices.Min(samples)), exchanges, packets/exchanges)
+	return medianRow("kernel", name, "ns/exchange", "", 0, samples, note)
+}

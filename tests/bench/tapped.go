@@ -1,0 +1,242 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"golang.org/x/sys/unix"
+
+	"ambit/bpf"
+	"ambit/daemon"
+	"ambit/tc"
+	"ambit/tests/harness"
+)
+
+// hook is where a program is attached; it indexes programs.
+type hook int
+
+const (
+	loEgress hook = iota
+	egress
+	ingress
+	hooks
+)
+
+var hookNames = [hooks]string{"lo egress", "egress", "ingress"}
+
+// tapped is the kernel side at work in one namespace, without the daemon, with an empty program beside each of
+// its own. The kernel measures the run time of both.
+type tapped struct {
+	kernel  *bpf.Kernel
+	reader  *bpf.Reader
+	taps    *tc.Taps
+	empties *tc.Taps
+	stats   interface{ Close() error }
+	own     [hooks]*ebpf.Program
+	empty   [hooks]*ebpf.Program
+	drained chan struct{} // closed when nobody reads the ring buffer any more
+}
+
+// tapNamespace loads the kernel side with the defaults of the daemon. Close it.
+func tapNamespace(lab *harness.Lab, ns *harness.Namespace, name string) (_ *tapped, err error) {
+	t := new(tapped)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, t.Close())
+		}
+	}()
+	if t.stats, err = ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME)); err != nil {
+		return nil, fmt.Errorf("make the kernel keep run times of programs: %w", err)
+	}
+	cfg := daemon.Defaults()
+	if t.kernel, err = bpf.Load(bpf.Config{
+		Rate: 1, IDKey: cfg.IDKey, IdleLimit: cfg.IdleLimit, MaxConnections: uint32(cfg.MaxConnections),
+		RingBytes: uint32(cfg.RingSize), TrustContext: cfg.TrustContext,
+	}); err != nil {
+		return nil, err
+	}
+	if t.reader, err = t.kernel.Reader(); err != nil {
+		return nil, err
+	}
+	t.drained = make(chan struct{})
+	go t.drain()
+	cgroups, err := harness.CgroupRoot()
+	if err != nil {
+		return nil, err
+	}
+	if err := t.kernel.Attach(cgroups); err != nil {
+		return nil, err
+	}
+	t.taps, err = attach(lab, ns, name+"-own", func(n tc.NetNS) (tc.Programs, error) {
+		stubs, err := t.kernel.Tap(n.Cookie)
+		if err != nil {
+			return tc.Programs{}, err
+		}
+		t.own = [hooks]*ebpf.Program{loEgress: stubs.LoEgress, egress: stubs.Egress, ingress: stubs.Ingress}
+		return programs(t.own), nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	t.empties, err = attach(lab, ns, name+"-empty", func(tc.NetNS) (tc.Programs, error) {
+		for h := range t.empty {
+			var err error
+			if t.empty[h], err = emptyProgram(); err != nil {
+				return tc.Programs{}, err
+			}
+		}
+		return programs(t.empty), nil
+	})
+	return t, err
+}
+
+// attach attaches in one namespace, with locks of its own: both sets of programs have to be there at once.
+func attach(lab *harness.Lab, ns *harness.Namespace, locks string, load func(tc.NetNS) (tc.Programs, error)) (*tc.Taps, error) {
+	dir, err := lab.Dir()
+	if err != nil {
+		return nil, err
+	}
+	taps, err := tc.New(tc.Config{
+		Select: []string{ns.Name()}, Locks: filepath.Join(dir, locks), Load: load, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := taps.Start(); err != nil {
+		return nil, errors.Join(err, taps.Close())
+	}
+	return taps, nil
+}
+
+func programs(p [hooks]*ebpf.Program) tc.Programs {
+	return tc.Programs{LoEgress: p[loEgress], Egress: p[egress], Ingress: p[ingress]}
+}
+
+func emptyProgram() (*ebpf.Program, error) {
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: "bench_empty", Type: ebpf.SchedCLS, License: "GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, -1), asm.Return()},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("load the empty program: %w", err)
+	}
+	return p, nil
+}
+
+// drain takes records as the daemon would, and does nothing with them.
+func (t *tapped) drain() {
+	defer close(t.drained)
+	var record bpf.Record
+	for {
+		if _, err := t.reader.Next(&record); err != nil {
+			return
+		}
+	}
+}
+
+// Close detaches everything.
+func (t *tapped) Close() error {
+	var errs []error
+	for _, taps := range []*tc.Taps{t.empties, t.taps} {
+		if taps != nil {
+			errs = append(errs, taps.Close())
+		}
+	}
+	if t.reader != nil {
+		errs = append(errs, t.reader.Close())
+		<-t.drained
+	}
+	if t.kernel != nil {
+		errs = append(errs, t.kernel.Close())
+	}
+	if t.stats != nil {
+		errs = append(errs, t.stats.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// reading is the state of all counters at one moment.
+type reading struct {
+	own, empty [hooks]bpf.ProgramInfo
+	seen       uint64 // exchange sides
+}
+
+func (t *tapped) read() (reading, error) {
+	var r reading
+	for h := range hooks {
+		var err error
+		if r.own[h], err = bpf.ProgramOf(t.own[h]); err != nil {
+			return r, err
+		}
+		if r.empty[h], err = bpf.ProgramOf(t.empty[h]); err != nil {
+			return r, err
+		}
+	}
+	c, err := t.kernel.Counters()
+	r.seen = c.Exchanges.Seen
+	return r, err
+}
+
+// cost is what the programs took in a window.
+type cost struct {
+	net       [hooks]float64 // nanoseconds, net of the empty program
+	packets   [hooks]float64 // runs
+	exchanges float64        // of both sides
+}
+
+// perPacket is the cost of a packet at a hook.
+func (c *cost) perPacket(h hook) float64 { return c.net[h] / c.packets[h] }
+
+// perExchange is the cost of a request and its response at all hooks.
+func (c *cost) perExchange() float64 {
+	return (c.net[loEgress] + c.net[egress] + c.net[ingress]) / c.exchanges
+}
+
+func between(a, b *reading) cost {
+	c := cost{exchanges: float64(b.seen-a.seen) / 2}
+	for h := range hooks {
+		runs, emptyRuns := b.own[h].Runs-a.own[h].Runs, b.empty[h].Runs-a.empty[h].Runs
+		if runs == 0 || emptyRuns == 0 {
+			continue
+		}
+		empty := float64(b.empty[h].NS-a.empty[h].NS) / float64(emptyRuns)
+		c.packets[h] = float64(runs)
+		c.net[h] = float64(b.own[h].NS-a.own[h].NS) - empty*float64(runs)
+	}
+	return c
+}
+
+// enough is how many packets a window needs: on a machine with much else to do a short one may have none.
+const enough = 100
+
+// windows measures n times.
+func (t *tapped) windows(n int, length time.Duration) ([]cost, error) {
+	costs := make([]cost, n)
+	last, err := t.read()
+	if err != nil {
+		return nil, err
+	}
+	for i := range costs {
+		var now reading
+		for deadline := time.Now().Add(length + 10*time.Second); ; {
+			time.Sleep(length)
+			if now, err = t.read(); err != nil {
+				return nil, err
+			}
+			costs[i] = between(&last, &now)
+			if costs[i].packets[loEgress]+costs[i].packets[ingress] >= enough {
+				break
+			}
+			if time.Now().After(deadline) {
+				return nil, fmt.Errorf("fewer than %d packets came in %v", enough, length+10*time.Second)
+			}
+		}
+		last = now
+	}
+	return costs, nil
+}
