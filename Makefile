@@ -3,7 +3,8 @@
 # make demo       a small ambient mesh and its spans on the terminal, as root; about half a minute
 # make lint       formatting, vet, staticcheck, the order of imports and includes
 # make generate   the kernel side and its Go types anew, by the one compiler that is pinned here
-# make sweep      what takes longer: fuzzing and the race detector
+# make sweep      what takes longer: the race detector, and a collector that is dead for ten minutes (OUTAGE)
+# make fuzz       each fuzz test for a while (FUZZTIME)
 # make bench      what a packet, a request and a span cost, as root; docs/performance.md
 
 # One compiler makes what is committed; bpf/gen.go names it too.
@@ -65,7 +66,7 @@ demo: bin/ambit
 	@build/demo -ambit bin/ambit
 
 .PHONY: sweep
-sweep: fuzz race
+sweep: race soak
 
 # Each fuzz test for a while. What one finds stays in its testdata, and from then on "make test" tries it too.
 FUZZTIME ?= 60s
@@ -75,7 +76,7 @@ fuzz:
 	@grep -rnoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | sed -E 's|^(.*)/[^/]*:[0-9]+:func (.*)|\1 \2|' | \
 	while read -r package name; do \
 		echo "fuzz: $$package $$name for $(FUZZTIME)"; \
-		go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$package" || exit 1; \
+		go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "$$package" || exit 1; \
 	done
 
 # Where goroutines meet. Without the tests that measure, which the detector makes slow.
@@ -83,6 +84,13 @@ fuzz:
 race:
 	.ci/need gcc libc6-dev
 	CGO_ENABLED=1 go test -race -count=1 ./admin ./cmd/... ./daemon ./exporter ./l7 ./meta ./tests/harness/ztunnel
+
+# A dead collector at 10,000 spans a second for as long as it has to be borne; "make test" has a shorter one.
+OUTAGE ?= 10m
+.PHONY: soak
+soak:
+	.ci/need $(TEST)
+	AMBIT_FAULTS_OUTAGE=$(OUTAGE) go test -count=1 -timeout 20m -run TestOutage ./tests/faults
 
 # Only once there is one.
 ifneq ($(wildcard tests/bench/*.go),)

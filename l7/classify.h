@@ -246,14 +246,14 @@ static always_inline struct bpf_sock *sender_here(struct tap *t)
 	return sk;
 }
 
-static always_inline void find_key(struct tap *t)
+/* What both directions of a connection can be brought to; see tc/flow.h. */
+static always_inline void find_ends(struct tap *t)
 {
-	if (t->hook == HOOK_LO_EGRESS && t->sk) {
+	if (t->hook == HOOK_LO_EGRESS && t->sk)
 		remote_of(t->sk, &t->parts->remote);
-		set_key(t, &t->parts->seg.src, &t->parts->remote);
-	} else {
-		set_key(t, &t->parts->seg.src, &t->parts->seg.dst);
-	}
+	else
+		t->parts->remote = t->parts->seg.dst;
+	t->fingerprint = fingerprint_of(t->netns, &t->parts->seg.src, &t->parts->remote);
 }
 
 static always_inline void feed(struct tap *t, struct flow *f)
@@ -304,7 +304,7 @@ static always_inline void tap_packet(struct tap *t)
 			note_redirect(t);
 		return;
 	}
-	find_key(t);
+	find_ends(t);
 	if (t->parts->seg.flags & TCP_SYN) {
 		/* A new connection, though the ports may be those of an old one. */
 		notice(t->fingerprint);
@@ -313,6 +313,7 @@ static always_inline void tap_packet(struct tap *t)
 	}
 	if (is_ignored(t->fingerprint) || (t->hook == HOOK_INGRESS && is_ignored(passing(t->fingerprint))))
 		return;
+	set_key(t, &t->parts->seg.src, &t->parts->remote);
 	struct flow *f = bpf_map_lookup_elem(&flows, &t->parts->key);
 	if (!f) {
 		if (!t->parts->seg.len)
@@ -351,7 +352,8 @@ static always_inline void socket_closed(struct bpf_sock *sk, __u32 was)
 	}
 	/* From these two a socket only goes straight to CLOSE when the connection was reset or aborted. */
 	bool reset = was == BPF_TCP_ESTABLISHED || was == BPF_TCP_CLOSE_WAIT;
-	http1_end(f, SIDE_ACCEPTOR);
+	if (!reset)
+		http1_end(f, SIDE_ACCEPTOR);
 	conclude_all(f, reset ? ENDING_RESET : ENDING_CLOSED, bpf_ktime_get_ns());
 	bool last = f->sockets <= 1;
 	if (f->sockets)

@@ -257,7 +257,8 @@ static always_inline void drop_all(struct flow *f, __u32 stat)
 /* Drops the newest exchange alone: its head never became whole. */
 static always_inline void drop_newest(struct flow *f, __u32 stat)
 {
-	if (!outstanding(f) || f->exchange.flags & EXCHANGE_HEAD_DONE)
+	/* Where it was dropped before, the newest is another one, which waits for its response. */
+	if (!outstanding(f) || f->held != f->next - 1 || f->exchange.flags & EXCHANGE_HEAD_DONE)
 		return;
 	drop(&f->exchange, stat);
 	f->next--;

@@ -138,6 +138,9 @@ static always_inline void give_up(struct flow *f)
 	f->ended = 1;
 	f->half[SIDE_OPENER].state = HALF_OFF;
 	f->half[SIDE_ACCEPTOR].state = HALF_OFF;
+	/* Its flow is about to be deleted, and then nobody knows the key of what was carried. */
+	forget_line(f, SIDE_OPENER);
+	forget_line(f, SIDE_ACCEPTOR);
 }
 
 static always_inline void malformed(struct flow *f, __u32 side)
@@ -408,14 +411,16 @@ static always_inline bool is_blank(const struct window *win, __u32 at)
 	return at < LINE_MAX && (win->bytes[at] == ' ' || win->bytes[at] == '\t');
 }
 
+#define BLANKS_MAX 32
+
 /* [idx, end) without white space around: its start in the upper half, its length in the lower. */
 __noinline __u32 trim(const struct window *win, __u32 idx, __u32 end)
 {
 	if (!win)
 		return 0;
-	for (int i = 0; i < 8 && idx < end && is_blank(win, idx); i++)
+	for (int i = 0; i < BLANKS_MAX && idx < end && is_blank(win, idx); i++)
 		idx++;
-	for (int i = 0; i < 8 && idx < end && is_blank(win, end - 1); i++)
+	for (int i = 0; i < BLANKS_MAX && idx < end && is_blank(win, end - 1); i++)
 		end--;
 	return idx << 16 | ((end - idx) & 0xffff);
 }
@@ -762,6 +767,8 @@ static long http1_step(__u64 i, struct walk *w)
 			message_end(w, half);
 		return 0;
 	case HALF_CHUNK:
+		if (half->skipping)
+			break; /* the extensions behind the size go on */
 		n = half->remain < left ? half->remain : left;
 		/* The last two bytes of remain are the line end. */
 		if (half->remain > 2)
@@ -825,8 +832,12 @@ static long http1_step(__u64 i, struct walk *w)
 	__u32 len = lf - idx;
 	if (len > LINE_MAX || lf > LINE_MAX)
 		return 1;
-	half->head += len + 1;
+	half->head += len + ended;
 	w->win->idx = ended ? lf + 1 : lf;
+	if (half->head > HEAD_MAX && half->state <= HALF_HEAD) {
+		lose(f, w->a->side, STAT_DROP_HEAD_TOO_LONG);
+		return 0;
+	}
 	if (half->skipping) {
 		half->skipping = !ended;
 	} else {
@@ -837,8 +848,6 @@ static long http1_step(__u64 i, struct walk *w)
 			len--;
 		line(w, half, idx, len, ended);
 	}
-	if (half->head > HEAD_MAX && half->state <= HALF_HEAD)
-		lose(f, w->a->side, STAT_DROP_HEAD_TOO_LONG);
 	return 0;
 }
 
@@ -876,6 +885,8 @@ static always_inline bool resync(struct walk *w, struct half *half, bool turn)
 /* Bytes are missing before this segment: no harm inside of a body, which is skipped anyway. */
 static always_inline bool absorb(struct half *half, __u32 gap)
 {
+	if (half->skipping)
+		return false;
 	if (half->state == HALF_UNTIL_CLOSE) {
 		half->body += gap;
 		return true;

@@ -62,12 +62,17 @@ static always_inline void set_key(struct tap *t, const struct endpoint *from, co
 	t->parts->key.a_port = a->port;
 	t->parts->key.b_port = b->port;
 	t->parts->key.pad = 0;
+}
 
-	__u64 h = mix(t->netns, *(__u64 *)a->addr ^ (__u64)a->port << 48 ^ (__u64)b->port << 32);
-	h = mix(h, *(__u64 *)(a->addr + 8));
-	h = mix(h, *(__u64 *)b->addr);
-	h = mix(h, *(__u64 *)(b->addr + 8));
-	t->fingerprint = h | 1;
+static always_inline __u64 hash_of(const struct endpoint *e)
+{
+	return mix(mix(*(__u64 *)e->addr, *(__u64 *)(e->addr + 8)), e->port);
+}
+
+/* The same for both directions, so that it can be had before the two ends are put in order. Never 0. */
+static always_inline __u64 fingerprint_of(__u64 netns, const struct endpoint *x, const struct endpoint *y)
+{
+	return mix(netns, hash_of(x) + hash_of(y)) | 1;
 }
 
 /* A field of a socket is read where it is named: the verifier allows no pointer into it, which clang would make. */

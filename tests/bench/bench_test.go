@@ -19,7 +19,7 @@ func TestEveryPartMeasures(t *testing.T) {
 	s := quick
 	s.parts = partNames()
 	var out bytes.Buffer
-	if _, err := run(&s, true, &out); err != nil {
+	if _, err := run(t.Context(), &s, true, &out); err != nil {
 		t.Fatal(err)
 	}
 	var r report

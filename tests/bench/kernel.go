@@ -20,15 +20,15 @@ const (
 // settling is how long traffic runs before it is measured: caches get warm, and a connection is taken up or given up.
 const settling = 300 * time.Millisecond
 
-func measureKernel(s *settings, r *report) error {
-	if err := inLab(func(lab *harness.Lab) error { return measureLoopback(s, r, lab) }); err != nil {
+func measureKernel(ctx context.Context, s *settings, r *report) error {
+	if err := inLab(func(lab *harness.Lab) error { return measureLoopback(ctx, s, r, lab) }); err != nil {
 		return err
 	}
-	return inLab(func(lab *harness.Lab) error { return measureForwarding(s, r, lab) })
+	return inLab(func(lab *harness.Lab) error { return measureForwarding(ctx, s, r, lab) })
 }
 
 // measureLoopback has client and server in one namespace, so both sides of each exchange are an application's.
-func measureLoopback(s *settings, r *report, lab *harness.Lab) (failed error) {
+func measureLoopback(ctx context.Context, s *settings, r *report, lab *harness.Lab) (failed error) {
 	ns, err := lab.Namespace("lo")
 	if err != nil {
 		return err
@@ -39,7 +39,7 @@ func measureLoopback(s *settings, r *report, lab *harness.Lab) (failed error) {
 	}
 	defer func() { failed = errors.Join(failed, t.Close()) }()
 
-	costs, err := t.converse(s, ns, "binary", 1)
+	costs, _, err := t.converse(ctx, s, ns, "binary", 1)
 	if err != nil {
 		return err
 	}
@@ -58,7 +58,7 @@ func measureLoopback(s *settings, r *report, lab *harness.Lab) (failed error) {
 		if err := t.kernel.SetRate(v.rate); err != nil {
 			return err
 		}
-		costs, err := t.converse(s, ns, v.talk, v.connections)
+		costs, packets, err := t.converse(ctx, s, ns, v.talk, v.connections)
 		if err != nil {
 			return err
 		}
@@ -66,7 +66,7 @@ func measureLoopback(s *settings, r *report, lab *harness.Lab) (failed error) {
 		if v.talk != "http" {
 			name += ", sampled by its " + v.talk
 		}
-		row := exchangeRow(name, costs)
+		row := exchangeRow(name, costs, packets)
 		if v.target {
 			row.Bound, row.Target = "<=", exchangeTarget
 		}
@@ -75,50 +75,51 @@ func measureLoopback(s *settings, r *report, lab *harness.Lab) (failed error) {
 	return nil
 }
 
-// converse measures while client and server talk, and checks that the kernel side saw what they said.
-func (t *tapped) converse(s *settings, ns *harness.Namespace, talk string, connections int) ([]cost, error) {
+// converse measures while client and server talk, and checks that the kernel side saw what they said. It also returns
+// the number of packets of an exchange, over all of the talk: the counters of packets and of exchanges can't be read
+// at one moment while it goes on.
+func (t *tapped) converse(ctx context.Context, s *settings, ns *harness.Namespace, talk string, connections int) (_ []cost, packets float64, _ error) {
 	before, err := t.read()
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	server, err := startWorker(ns, serverRole, talk)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	address := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), trafficPort)
 	client, err := startWorker(ns, clientRole, talk, address.String(), fmt.Sprint(connections), "loop")
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	time.Sleep(settling)
-	costs, err := t.windows(s.windows, s.window)
+	costs, err := t.windows(ctx, s.windows, s.window)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	answers, err := client.stop()
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if _, err := server.stop(); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	after, err := t.read()
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	want := 2 * answers
 	if talk == "binary" {
 		want = 0
 	}
 	if seen := after.seen - before.seen; seen != want || answers == 0 {
-		return nil, fmt.Errorf("%d answers of %q came, and the kernel side saw %d exchange sides, want %d", answers, talk, seen, want)
+		return nil, 0, fmt.Errorf("%d answers of %q came, and the kernel side saw %d exchange sides, want %d", answers, talk, seen, want)
 	}
-	return costs, nil
+	return costs, float64(after.own[loEgress].Runs-before.own[loEgress].Runs) / float64(answers), nil
 }
 
 // measureForwarding taps a node whose pods talk to each other: their packets pass a veth on each side of its bridge.
-func measureForwarding(s *settings, r *report, lab *harness.Lab) (failed error) {
-	ctx := context.Background()
+func measureForwarding(ctx context.Context, s *settings, r *report, lab *harness.Lab) (failed error) {
 	node, err := lab.Node("node", netip.MustParseAddr("10.9.0.1"), netip.MustParseAddr("fd09::1"))
 	if err != nil {
 		return err
@@ -145,7 +146,7 @@ func measureForwarding(s *settings, r *report, lab *harness.Lab) (failed error) 
 		return err
 	}
 	time.Sleep(settling)
-	costs, err := t.windows(s.windows, s.window)
+	costs, err := t.windows(ctx, s.windows, s.window)
 	if err != nil {
 		return err
 	}
@@ -169,14 +170,14 @@ func packetRow(name string, h hook, costs []cost) row {
 	return medianRow("kernel", name, "ns/packet", "<=", rejectTarget, samples, note)
 }
 
-func exchangeRow(name string, costs []cost) row {
+// exchangeRow is what a whole exchange costs, of so many packets.
+func exchangeRow(name string, costs []cost, packets float64) row {
 	var samples []float64
-	var packets, exchanges float64
+	var all float64
 	for _, c := range costs {
-		samples = append(samples, c.perExchange())
-		packets += c.packets[loEgress]
-		exchanges += c.exchanges
+		samples = append(samples, c.perPacket(loEgress)*packets)
+		all += c.packets[loEgress]
 	}
-	note := fmt.Sprintf("least %s; %.0f exchanges of %.2f packets", number(slices.Min(samples)), exchanges, packets/exchanges)
+	note := fmt.Sprintf("least %s; %.0f exchanges of %.2f packets", number(slices.Min(samples)), all/packets, packets)
 	return medianRow("kernel", name, "ns/exchange", "", 0, samples, note)
 }

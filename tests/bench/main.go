@@ -8,6 +8,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -15,10 +16,13 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"ambit/tests/harness"
 )
@@ -60,7 +64,7 @@ var (
 // part measures something and adds its rows.
 type part struct {
 	name    string
-	measure func(*settings, *report) error
+	measure func(context.Context, *settings, *report) error
 }
 
 var allParts = []part{
@@ -100,8 +104,14 @@ func main() {
 		s = quick
 	}
 	s.parts = strings.Split(chosen, ",")
-	met, err := run(&s, asJSON, os.Stdout)
+	// A second signal ends the process at once; the next run clears away what it leaves.
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	context.AfterFunc(ctx, stop)
+	met, err := run(ctx, &s, asJSON, os.Stdout)
 	switch {
+	case ctx.Err() != nil:
+		fmt.Fprintln(os.Stderr, "bench: interrupted")
+		os.Exit(130) // as a shell says of a program that ^C ended
 	case err != nil:
 		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
 		os.Exit(1)
@@ -126,7 +136,7 @@ func (s *settings) validate() error {
 }
 
 // run measures and prints, and tells whether every target was met. An error is one of measuring.
-func run(s *settings, asJSON bool, out io.Writer) (met bool, failed error) {
+func run(ctx context.Context, s *settings, asJSON bool, out io.Writer) (met bool, failed error) {
 	if err := s.validate(); err != nil {
 		return false, err
 	}
@@ -156,12 +166,13 @@ func run(s *settings, asJSON bool, out io.Writer) (met bool, failed error) {
 		return false, err
 	}
 	for _, p := range allParts {
-		if !slices.Contains(s.parts, p.name) {
+		if !slices.Contains(s.parts, p.name) || ctx.Err() != nil {
 			continue
 		}
 		fmt.Fprintf(os.Stderr, "bench: %s\n", p.name)
-		if err := p.measure(s, r); err != nil {
-			return false, fmt.Errorf("measure %s: %w", p.name, err)
+		// What the other parts measured is worth showing.
+		if err := p.measure(ctx, s, r); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("measure %s: %w", p.name, err))
 		}
 	}
 	r.Seconds = time.Since(r.Began).Seconds()
@@ -169,17 +180,18 @@ func run(s *settings, asJSON bool, out io.Writer) (met bool, failed error) {
 		encoder := json.NewEncoder(out)
 		encoder.SetIndent("", "  ")
 		if err := encoder.Encode(r); err != nil {
-			return false, fmt.Errorf("print the results: %w", err)
+			return false, errors.Join(failed, fmt.Errorf("print the results: %w", err))
 		}
 	} else if err := r.print(out); err != nil {
-		return false, fmt.Errorf("print the results: %w", err)
+		return false, errors.Join(failed, fmt.Errorf("print the results: %w", err))
 	}
-	return r.met(), nil
+	return failed == nil && r.met(), failed
 }
 
-// inLab makes a lab for one part and closes it behind.
+// inLab makes a lab for one part and closes it behind. Signals end what is measured, so that everything is closed
+// in its order.
 func inLab(measure func(*harness.Lab) error) (failed error) {
-	lab, err := harness.New(harness.Config{Prefix: "bench"})
+	lab, err := harness.New(harness.Config{Prefix: "bench", KeepSignals: true})
 	if err != nil {
 		return err
 	}

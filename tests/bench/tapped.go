@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -184,21 +185,15 @@ func (t *tapped) read() (reading, error) {
 
 // cost is what the programs took in a window.
 type cost struct {
-	net       [hooks]float64 // nanoseconds, net of the empty program
-	packets   [hooks]float64 // runs
-	exchanges float64        // of both sides
+	net     [hooks]float64 // nanoseconds, net of the empty program
+	packets [hooks]float64 // runs
 }
 
 // perPacket is the cost of a packet at a hook.
 func (c *cost) perPacket(h hook) float64 { return c.net[h] / c.packets[h] }
 
-// perExchange is the cost of a request and its response at all hooks.
-func (c *cost) perExchange() float64 {
-	return (c.net[loEgress] + c.net[egress] + c.net[ingress]) / c.exchanges
-}
-
 func between(a, b *reading) cost {
-	c := cost{exchanges: float64(b.seen-a.seen) / 2}
+	var c cost
 	for h := range hooks {
 		runs, emptyRuns := b.own[h].Runs-a.own[h].Runs, b.empty[h].Runs-a.empty[h].Runs
 		if runs == 0 || emptyRuns == 0 {
@@ -215,7 +210,7 @@ func between(a, b *reading) cost {
 const enough = 100
 
 // windows measures n times.
-func (t *tapped) windows(n int, length time.Duration) ([]cost, error) {
+func (t *tapped) windows(ctx context.Context, n int, length time.Duration) ([]cost, error) {
 	costs := make([]cost, n)
 	last, err := t.read()
 	if err != nil {
@@ -225,6 +220,9 @@ func (t *tapped) windows(n int, length time.Duration) ([]cost, error) {
 		var now reading
 		for deadline := time.Now().Add(length + 10*time.Second); ; {
 			time.Sleep(length)
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
 			if now, err = t.read(); err != nil {
 				return nil, err
 			}

@@ -28,7 +28,7 @@ const (
 // recordCount is how many different records go round.
 const recordCount = 64
 
-func measureUserspace(s *settings, r *report) error {
+func measureUserspace(ctx context.Context, s *settings, r *report) error {
 	return inLab(func(lab *harness.Lab) (failed error) {
 		host, err := lab.Host()
 		if err != nil {
@@ -51,6 +51,9 @@ func measureUserspace(s *settings, r *report) error {
 		}
 		var speeds, allocations []float64
 		for range rounds {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
 			speed, allocated, err := p.measured(s.spans / rounds)
 			if err != nil {
 				return err

@@ -21,8 +21,8 @@ type load struct {
 }
 
 // wrk asks for url, from the namespace, for a number of whole seconds.
-func wrk(ns *harness.Namespace, url string, duration time.Duration) (load, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), duration+20*time.Second)
+func wrk(ctx context.Context, ns *harness.Namespace, url string, duration time.Duration) (load, error) {
+	ctx, cancel := context.WithTimeout(ctx, duration+20*time.Second)
 	defer cancel()
 	text, err := ns.Run(ctx, "wrk", "-t1", fmt.Sprintf("-c%d", wrkConnections), fmt.Sprintf("-d%ds", int(duration.Seconds())), "--latency", url)
 	if err != nil {

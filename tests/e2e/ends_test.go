@@ -209,13 +209,11 @@ func TestPipelining(t *testing.T) {
 			want: []exchange{plainly, unanswered("connection_closed"), unanswered("connection_closed")},
 		},
 		{
-			name: "HEAD far beyond the bound",
+			name: "HEAD so far beyond the bound that nobody can tell which response has a body",
 			say: script{
 				ask(120, strings.Repeat(heads, 40)), tell(120, strings.Repeat(okay+"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"+okay, 40)),
-				ask(1, plain), tell(1, okay),
 			},
-			want:    append(kept(several(40, plainly, headed, plainly)), at(120, plainly)),
-			dropped: map[string]int{"pipeline": 87},
+			dropped: map[string]int{"pipeline": 65},
 		},
 	})
 }

@@ -110,7 +110,6 @@ type place struct {
 	to               netip.Addr // of the server, as the client dials it
 	listen           string     // address that the server listens on
 	spans            int        // per exchange: sockets in tapped namespaces
-	mapped           bool       // the server's socket is IPv6 with IPv4 in it
 }
 
 // moment is an interval in which something happened.

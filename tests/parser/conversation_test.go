@@ -123,7 +123,7 @@ func (c conversation) parse() ([]want, error) {
 		asked = append(asked, r)
 		wants = append(wants, want{
 			line: r.Method + " " + r.RequestURI + " " + r.Proto, host: r.Host, agent: r.UserAgent(),
-			hostKnown: r.URL.Host == "" || r.Method == "CONNECT", id: r.Header.Get("X-Request-Id"), state: r.Header.Get("Tracestate"),
+			hostKnown: r.URL.Host == "", id: r.Header.Get("X-Request-Id"), state: r.Header.Get("Tracestate"),
 			requestBody: n,
 		})
 	}

@@ -174,7 +174,7 @@ static void stain_window(void)
 	static const char stains[] = "\r\nGET / HTTP/1.1\r\nhost: a:b;,-0123456789abcdef chunked \xff";
 	static __u64 state = 0x9e3779b97f4a7c15ULL;
 
-	for (size_t i = 0; i < sizeof(struct window); i++) {
+	for (size_t i = 0; i < offsetof(struct window, len); i++) {
 		state = state * 6364136223846793005ULL + 1442695040888963407ULL;
 		windows.array[i] = stains[(state >> 33) % (sizeof(stains) - 1)];
 	}
@@ -221,7 +221,8 @@ static void close_socket(void)
 {
 	__u8 reset = get8();
 
-	http1_end(flow, SIDE_ACCEPTOR);
+	if (!reset)
+		http1_end(flow, SIDE_ACCEPTOR);
 	conclude_all(flow, reset ? ENDING_RESET : ENDING_CLOSED, now);
 	forget_line(flow, SIDE_OPENER);
 	forget_line(flow, SIDE_ACCEPTOR);
