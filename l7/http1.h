@@ -536,6 +536,11 @@ static always_inline void request_line(struct walk *w, struct half *half, __u32 
 		f->heads |= bit;
 	else if (text == WORD('C', 'O', 'N', 'N', 'E', 'C', 'T', ' '))
 		f->connects |= bit;
+	/* The bits are used again: which response has no body can't be told any more. */
+	if (outstanding(f) > 64 && (f->heads | f->connects)) {
+		drop_all(f, STAT_DROP_PIPELINE);
+		give_up(f);
+	}
 }
 
 static always_inline void status_line(struct walk *w, struct half *half, __u32 idx, __u32 len)
