@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -95,6 +97,31 @@ func (a *ambit) stop() error {
 		return fmt.Errorf("stop ambit: %w: %s", err, a.Log())
 	}
 	return nil
+}
+
+// mappedMaps is how much of a process's resident memory is BPF maps that it has mapped, in bytes. The ring buffer's
+// data is mapped twice, one after the other, and counts twice.
+func mappedMaps(p *harness.Process) (uint64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps", p.PID()))
+	if err != nil {
+		return 0, fmt.Errorf("ask for the memory of process %d: %w", p.PID(), err)
+	}
+	var kib uint64
+	inMap := false
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line)
+		switch {
+		case len(fields) >= 5 && strings.Contains(fields[0], "-"):
+			inMap = fields[len(fields)-1] == "anon_inode:bpf-map"
+		case inMap && len(fields) == 3 && fields[0] == "Rss:":
+			n, err := strconv.ParseUint(fields[1], 10, 64)
+			if err != nil {
+				return 0, fmt.Errorf("read the memory of process %d: %w", p.PID(), err)
+			}
+			kib += n
+		}
+	}
+	return kib << 10, nil
 }
 
 // cpuTime is what a process has used of the processors, in seconds. The kernel counts hundredths.

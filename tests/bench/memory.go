@@ -40,6 +40,10 @@ func measureMemory(_ context.Context, s *settings, r *report) error {
 		if err != nil {
 			return err
 		}
+		idleMapped, err := mappedMaps(a.Process)
+		if err != nil {
+			return err
+		}
 		server, err := startWorker(ns, serverRole, "http")
 		if err != nil {
 			return err
@@ -57,6 +61,10 @@ func measureMemory(_ context.Context, s *settings, r *report) error {
 		if seen := status.Exchanges.Seen; seen != 2*uint64(s.connections) {
 			return fmt.Errorf("ambit saw %d exchange sides of %d connections, want two of each", seen, s.connections)
 		}
+		mapped, err := mappedMaps(a.Process)
+		if err != nil {
+			return err
+		}
 		for _, w := range []*worker{client, server} {
 			if _, err := w.stop(); err != nil {
 				return err
@@ -70,29 +78,30 @@ func measureMemory(_ context.Context, s *settings, r *report) error {
 		}
 		r.add(
 			row{
-				Part: "memory", Name: fmt.Sprintf("%d connections open", s.connections), Value: total(&status), Unit: "MiB",
-				Bound: "<=", Target: memoryTarget, Note: memoryNote(&status),
+				Part: "memory", Name: fmt.Sprintf("%d connections open", s.connections), Value: total(&status, mapped), Unit: "MiB",
+				Bound: "<=", Target: memoryTarget, Note: memoryNote(&status, mapped),
 			},
-			row{Part: "memory", Name: "none open, nothing traced yet", Value: total(&idle), Unit: "MiB", Note: memoryNote(&idle)},
+			row{Part: "memory", Name: "none open, nothing traced yet", Value: total(&idle, idleMapped), Unit: "MiB", Note: memoryNote(&idle, idleMapped)},
 		)
 		return nil
 	})
 }
 
-func total(s *admin.Status) float64 {
-	return float64(s.Memory.ProcessRSS+s.Memory.MapsBytes+s.Memory.SocketStorage) / mib
+// total is all that ambit holds, in MiB. What the process has mapped of its maps is among them, and counts once.
+func total(s *admin.Status, mapped uint64) float64 {
+	return float64(s.Memory.ProcessRSS-mapped+s.Memory.MapsBytes+s.Memory.SocketStorage) / mib
 }
 
 // memoryNote says what the sum is made of, and which maps are the largest.
-func memoryNote(s *admin.Status) string {
+func memoryNote(s *admin.Status, mapped uint64) string {
 	maps := slices.Clone(s.Memory.Maps)
 	slices.SortFunc(maps, func(a, b admin.MapMemory) int { return int(b.Bytes) - int(a.Bytes) })
 	var largest []string
 	for _, m := range maps[:min(3, len(maps))] {
 		largest = append(largest, fmt.Sprintf("%s %.1f", m.Name, float64(m.Bytes)/mib))
 	}
-	note := fmt.Sprintf("process %.1f, maps %.1f (%s), at sockets %.1f", float64(s.Memory.ProcessRSS)/mib,
-		float64(s.Memory.MapsBytes)/mib, strings.Join(largest, ", "), float64(s.Memory.SocketStorage)/mib)
+	note := fmt.Sprintf("process %.1f without %.1f of mapped maps, maps %.1f (%s), at sockets %.1f",
+		float64(s.Memory.ProcessRSS-mapped)/mib, float64(mapped)/mib, float64(s.Memory.MapsBytes)/mib, strings.Join(largest, ", "), float64(s.Memory.SocketStorage)/mib)
 	for reason, n := range s.Exchanges.Dropped {
 		if n > 0 {
 			note += fmt.Sprintf("; %d exchange sides dropped: %s", n, reason)
