@@ -74,6 +74,7 @@ func run(t testing.TB, dir string, environ []string, args ...string) *exec.Cmd {
 // owner describes a running process as the kernel side does.
 func owner(t testing.TB, pid int) l7.Owner {
 	t.Helper()
+	executed(t, pid)
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		t.Fatal(err)
@@ -83,6 +84,23 @@ func owner(t testing.TB, pid int) l7.Owner {
 		t.Fatal(err)
 	}
 	return l7.Owner{PID: uint32(pid), StartedNS: ticks*clockTick + clockTick/2, Comm: comm}
+}
+
+// executed waits until a program has its environment: it has its name, and its parent goes on, a moment earlier.
+func executed(t testing.TB, pid int) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(environ) > 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("process %d has no environment", pid)
+		}
+	}
 }
 
 func TestLiveProcess(t *testing.T) {
