@@ -19,16 +19,6 @@ struct endpoint {
 	__u8 pad[6];
 };
 
-/* One connection as a tap sees it: the two ends in a fixed order, so that both directions meet. */
-struct flow_key {
-	__u64 netns; /* cookie of the tapped network namespace */
-	__u8 a[16];  /* the end that compares lower, by address, then by port */
-	__u8 b[16];
-	__u16 a_port;
-	__u16 b_port;
-	__u32 pad;
-};
-
 /* The two ends of a connection. The index of every array of sides. */
 enum side_index {
 	SIDE_OPENER, /* called connect(); its spans are CLIENT spans */
@@ -174,7 +164,7 @@ enum stat {
 
 	/* The rest counts events, not exchange sides. */
 	STAT_FLOWS, /* connections taken up */
-	STAT_FLOWS_FULL, /* connections not taken up: the table was full */
+	STAT_FLOWS_FULL, /* connections not taken up: the table was full, or another one has the same fingerprint */
 	STAT_FLOWS_ENDED,
 	STAT_NOT_HTTP, /* connections that speak something else */
 	STAT_ORPHAN_RESPONSE, /* responses without a request */

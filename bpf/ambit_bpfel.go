@@ -125,14 +125,16 @@ type ambitFlow struct {
 	Next         uint32
 	Held         uint32
 	Opened       uint8
-	Opener       uint8
 	Taken        uint8
 	Trusted      uint8
 	OpenerTraced uint8
 	LastSide     uint8
 	Sockets      uint8
 	Ended        uint8
+	_            [1]byte
 	Fingerprint  uint64
+	Netns        uint64
+	Wire         [2]ambitEndpoint
 	BegunNs      uint64
 	BegunSeq     uint32
 	BegunAck     uint32
@@ -161,16 +163,6 @@ type ambitFlow struct {
 		Pad     [5]uint8
 	}
 	Exchange ambitExchange
-}
-
-type ambitFlowKey struct {
-	_      structs.HostLayout
-	Netns  uint64
-	A      [16]uint8
-	B      [16]uint8
-	A_port uint16
-	B_port uint16
-	Pad    uint32
 }
 
 type ambitHook uint32
@@ -268,7 +260,7 @@ const (
 type ambitSockInfo struct {
 	_              structs.HostLayout
 	Party          ambitParty
-	Key            ambitFlowKey
+	Flow           uint64
 	IsnLocal       uint32
 	IsnRemote      uint32
 	Misses         uint32
@@ -324,7 +316,6 @@ type ambitTapParts struct {
 		Flags   uint8
 		Pad     [7]uint8
 	}
-	Key     ambitFlowKey
 	Arrival struct {
 		_       structs.HostLayout
 		Now     uint64
@@ -383,6 +374,7 @@ const (
 	ambitProgSweep               = "sweep"
 	ambitProgTap                 = "tap"
 	ambitVarExcludedCgroupDepths = "excluded_cgroup_depths"
+	ambitVarFlowSeed             = "flow_seed"
 	ambitVarHaveExcludedPorts    = "have_excluded_ports"
 	ambitVarHavePeers            = "have_peers"
 	ambitVarIdKey                = "id_key"
@@ -488,6 +480,7 @@ type ambitMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type ambitVariableSpecs struct {
 	ExcludedCgroupDepths *ebpf.VariableSpec `ebpf:"excluded_cgroup_depths"`
+	FlowSeed             *ebpf.VariableSpec `ebpf:"flow_seed"`
 	HaveExcludedPorts    *ebpf.VariableSpec `ebpf:"have_excluded_ports"`
 	HavePeers            *ebpf.VariableSpec `ebpf:"have_peers"`
 	IdKey                *ebpf.VariableSpec `ebpf:"id_key"`
@@ -584,6 +577,7 @@ func (m *ambitMaps) Close() error {
 // It can be passed to loadAmbitObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ambitVariables struct {
 	ExcludedCgroupDepths *ebpf.Variable `ebpf:"excluded_cgroup_depths"`
+	FlowSeed             *ebpf.Variable `ebpf:"flow_seed"`
 	HaveExcludedPorts    *ebpf.Variable `ebpf:"have_excluded_ports"`
 	HavePeers            *ebpf.Variable `ebpf:"have_peers"`
 	IdKey                *ebpf.Variable `ebpf:"id_key"`

@@ -14,6 +14,9 @@
 /* Key of the derived IDs: nodes that shall agree on them have the same one. */
 SETTING __u64 id_key[2] = { 0x6d61206e6f697473, 0x7373656c72656469 };
 
+/* Random: nobody outside can choose addresses of which two connections have one fingerprint. */
+SETTING __u64 flow_seed = 0;
+
 /* How long an exchange waits for its next byte. */
 SETTING __u64 idle_limit_ns = 60000000000ULL;
 

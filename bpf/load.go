@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -122,11 +123,16 @@ func configure(spec *ebpf.CollectionSpec, cfg *Config) error {
 		}
 		depths |= 1 << c.Depth
 	}
+	var seed uint64
+	if err := binary.Read(rand.Reader, binary.NativeEndian, &seed); err != nil {
+		return fmt.Errorf("choose the seed of the table of connections: %w", err)
+	}
 	settings := map[string]any{
 		"id_key": [2]uint64{
 			binary.LittleEndian.Uint64(cfg.IDKey[:8]),
 			binary.LittleEndian.Uint64(cfg.IDKey[8:]),
 		},
+		"flow_seed":              seed,
 		"idle_limit_ns":          uint64(cfg.IdleLimit),
 		"trust_all":              trustsAll(cfg.TrustContext),
 		"own_tgid":               uint32(os.Getpid()),

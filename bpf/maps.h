@@ -36,14 +36,15 @@ struct flow {
 	__u32 next; /* number of the next one; at most PIPELINE_MAX ahead of first */
 	__u32 held; /* number of the exchange in this struct, unless it was dropped */
 	__u8 opened; /* isn holds: the connection was seen from its start */
-	__u8 opener; /* 1: key.a is the opener; 2: key.b is; 0: not known yet */
 	__u8 taken; /* a request line was accepted: it speaks HTTP/1 */
 	__u8 trusted; /* headers are believed */
 	__u8 opener_traced; /* the opener's CLIENT spans can exist */
 	__u8 last_side; /* that sent the last segment; SIDES: none yet */
 	__u8 sockets; /* socket storages that name this flow */
 	__u8 ended; /* no more exchanges: the connection is closing */
-	__u64 fingerprint; /* of the key; tells a reused element from the one looked up */
+	__u64 fingerprint; /* its key; tells a reused element from the one looked up */
+	__u64 netns; /* cookie of the tapped namespace */
+	struct endpoint wire[SIDES]; /* by sender: what the fingerprint is made of */
 	__u64 begun_ns; /* first byte of the request whose first line is read */
 	__u32 begun_seq;
 	__u32 begun_ack;
@@ -58,12 +59,12 @@ struct flow {
 /* What a socket tells of itself; lives and dies with it. */
 struct sock_info {
 	struct party party;
-	struct flow_key key;
+	__u64 flow; /* fingerprint of its flow */
 	__u32 isn_local;
 	__u32 isn_remote;
 	__u32 misses; /* segments that began no message, on a connection joined in the middle */
 	__u8 role; /* enum sock_role */
-	__u8 linked; /* key names its flow */
+	__u8 linked; /* flow names one */
 	__u8 ended; /* its flow has ended: late packets begin nothing */
 	__u8 not_http;
 	__u8 opener_traced; /* of an acceptor: the opener's socket is here and traced */
@@ -154,7 +155,6 @@ struct arrival {
 /* The larger parts of a tap, for which the stack of 512 bytes is too small. */
 struct tap_parts {
 	struct segment seg;
-	struct flow_key key;
 	struct arrival arrival;
 	struct endpoint remote; /* of the sender's socket */
 };
@@ -164,11 +164,12 @@ struct tap_parts {
 
 #ifndef AMBIT_HOST
 
+/* By fingerprint: hashing and comparing all of both ends' addresses for each packet takes longer. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 65536);
-	__type(key, struct flow_key);
+	__type(key, __u64);
 	__type(value, struct flow);
 } flows SEC(".maps");
 
@@ -234,13 +235,13 @@ struct {
 } openers SEC(".maps");
 
 /*
- * Local addresses of sockets behind a redirect in their own namespace, by the addresses on the wire: noted when a
+ * Local addresses of sockets behind a redirect in their own namespace, by the fingerprint of the wire: noted when a
  * connection is answered, taken when its first data comes.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 4096);
-	__type(key, struct flow_key);
+	__type(key, __u64);
 	__type(value, struct endpoint);
 } redirects SEC(".maps");
 

@@ -39,11 +39,16 @@ static always_inline long copy_bytes(void *dst, __u32 len, const void *src)
 }
 #endif
 
-/* Loads at any address: every machine that BPF maps run on allows it. The host build has its own, for the sanitizers. */
+/* Loads and stores at any address: every machine that BPF maps run on allows it. The host build has its own, for the sanitizers. */
 #ifndef AMBIT_HOST
 static always_inline __u64 load64(const void *p)
 {
 	return *(const __u64 *)p;
+}
+
+static always_inline void store64(void *p, __u64 v)
+{
+	*(__u64 *)p = v;
 }
 
 static always_inline __u32 load32(const void *p)

@@ -72,11 +72,10 @@ static always_inline void note_redirect(struct tap *t)
 		endpoint_v6(local, addr);
 	}
 	local->port = sk->src_port;
-	if (local->port == src->port && *(__u64 *)local->addr == *(__u64 *)src->addr &&
-	    *(__u64 *)(local->addr + 8) == *(__u64 *)(src->addr + 8))
+	if (same_end(local, src))
 		return;
-	set_key(t, src, &t->parts->seg.dst);
-	bpf_map_update_elem(&redirects, &t->parts->key, local, BPF_ANY);
+	__u64 wire = fingerprint_of(t->netns, src, &t->parts->seg.dst);
+	bpf_map_update_elem(&redirects, &wire, local, BPF_ANY);
 }
 
 static always_inline void begin_halves(struct tap *t, struct flow *f, __u32 sender, const struct sock_info *info,
@@ -125,7 +124,7 @@ static __noinline struct flow *take_up(struct tap *t)
 	if (t->hook != HOOK_EGRESS)
 		receiver = receiver_of(t, &t->parts->seg.dst, &unborn);
 	if (ingress && !receiver && !unborn) {
-		struct endpoint *behind = bpf_map_lookup_elem(&redirects, &t->parts->key);
+		struct endpoint *behind = bpf_map_lookup_elem(&redirects, &t->fingerprint);
 		if (behind)
 			receiver = receiver_of(t, behind, &unborn);
 	}
@@ -179,19 +178,21 @@ static __noinline struct flow *take_up(struct tap *t)
 		goto out;
 	}
 
-	if (bpf_map_update_elem(&flows, &t->parts->key, (void *)&new_flow, BPF_NOEXIST)) {
-		f = bpf_map_lookup_elem(&flows, &t->parts->key);
+	if (bpf_map_update_elem(&flows, &t->fingerprint, (void *)&new_flow, BPF_NOEXIST)) {
+		f = bpf_map_lookup_elem(&flows, &t->fingerprint);
 		if (!f)
 			count(STAT_FLOWS_FULL);
 		goto out;
 	}
-	f = bpf_map_lookup_elem(&flows, &t->parts->key);
+	f = bpf_map_lookup_elem(&flows, &t->fingerprint);
 	if (!f)
 		goto out;
 	f->fingerprint = t->fingerprint;
 	notice(passing(t->fingerprint));
 	f->id = t->fingerprint ^ bpf_ktime_get_ns();
-	f->opener = (sender == SIDE_OPENER) == !!t->sender_is_a ? 1 : 2;
+	f->netns = t->netns;
+	f->wire[sender & 1] = t->parts->seg.src;
+	f->wire[!sender] = t->parts->remote;
 	begin_halves(t, f, sender, info, unborn);
 	if (full)
 		link_socket(t, f, ingress ? !sender : sender, full);
@@ -213,7 +214,7 @@ static __noinline struct flow *take_up(struct tap *t)
 	if (!unborn && !((ends->party[SIDE_OPENER].flags | ends->party[SIDE_ACCEPTOR].flags) & PARTY_APP)) {
 		/* Two proxies, or excluded: nothing here can become a span. */
 		ignore(t->fingerprint);
-		bpf_map_delete_elem(&flows, &t->parts->key);
+		bpf_map_delete_elem(&flows, &t->fingerprint);
 		f = 0;
 		goto out;
 	}
@@ -261,11 +262,18 @@ static always_inline void feed(struct tap *t, struct flow *f)
 	__u32 side = sender_of(t, f);
 	struct ends *ends = &f->exchange.ends;
 
-	if (t->sk && side < SIDES && !(ends->party[side & 1].flags & PARTY_KNOWN))
+	if (side >= SIDES) {
+		count(STAT_FLOWS_FULL);
+		return;
+	}
+	if (t->sk && !(ends->party[side & 1].flags & PARTY_KNOWN))
 		link_socket(t, f, side, t->sk);
 	if (t->parts->seg.len && !f->ended) {
 		struct arrival *a = &t->parts->arrival;
-		a->now = bpf_ktime_get_ns();
+		/* On lo it is TCP's own time of sending, by the same clock. */
+		a->now = t->hook == HOOK_LO_EGRESS ? t->skb->tstamp : 0;
+		if (!a->now)
+			a->now = bpf_ktime_get_ns();
 		a->payload = t->parts->seg.payload;
 		a->end = t->parts->seg.len;
 		a->side = side;
@@ -290,7 +298,7 @@ static always_inline void release(struct tap *t, struct flow *f)
 		if (info)
 			info->not_http = 1;
 	}
-	bpf_map_delete_elem(&flows, &t->parts->key);
+	bpf_map_delete_elem(&flows, &t->fingerprint);
 }
 
 /* One packet at one hook of a tapped namespace. */
@@ -313,8 +321,7 @@ static always_inline void tap_packet(struct tap *t)
 	}
 	if (is_ignored(t->fingerprint) || (t->hook == HOOK_INGRESS && is_ignored(passing(t->fingerprint))))
 		return;
-	set_key(t, &t->parts->seg.src, &t->parts->remote);
-	struct flow *f = bpf_map_lookup_elem(&flows, &t->parts->key);
+	struct flow *f = bpf_map_lookup_elem(&flows, &t->fingerprint);
 	if (!f) {
 		if (!t->parts->seg.len)
 			return;
@@ -343,10 +350,10 @@ static always_inline void socket_closed(struct bpf_sock *sk, __u32 was)
 	info->ended = 1;
 	if (!info->linked)
 		return;
-	struct flow *f = bpf_map_lookup_elem(&flows, &info->key);
+	struct flow *f = bpf_map_lookup_elem(&flows, &info->flow);
 	if (!f)
 		return;
-	if (!lock_flow(f, f->fingerprint)) {
+	if (!lock_flow(f, info->flow)) {
 		count(STAT_CONTENDED);
 		return;
 	}
@@ -363,7 +370,7 @@ static always_inline void socket_closed(struct bpf_sock *sk, __u32 was)
 	unlock_flow(f);
 	if (last) {
 		count(STAT_FLOWS_ENDED);
-		bpf_map_delete_elem(&flows, &info->key);
+		bpf_map_delete_elem(&flows, &info->flow);
 	}
 }
 

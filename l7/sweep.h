@@ -9,7 +9,7 @@ struct sweep {
 	__u64 now;
 };
 
-static long sweep_flow(void *map, struct flow_key *key, struct flow *f, struct sweep *s)
+static long sweep_flow(void *map, __u64 *key, struct flow *f, struct sweep *s)
 {
 	__u64 last = f->half[SIDE_OPENER].last_ns;
 

@@ -24,9 +24,9 @@ struct tap {
 	struct bpf_sock *sk; /* the sender's, where it is of this namespace; else 0 */
 	struct tap_parts *parts;
 	__u64 netns; /* cookie of the tapped namespace */
-	__u64 fingerprint; /* of key */
+	__u64 fingerprint; /* of the connection, as this namespace sees it */
 	__u32 hook;
-	__u32 sender_is_a; /* the packet's source is key->a */
+	__u32 pad;
 };
 
 static always_inline __u64 mix(__u64 h, __u64 v)
@@ -35,41 +35,18 @@ static always_inline __u64 mix(__u64 h, __u64 v)
 	return h ^ (h >> 29);
 }
 
-static always_inline bool endpoint_less(const struct endpoint *x, const struct endpoint *y)
+static always_inline bool same_end(const struct endpoint *x, const struct endpoint *y)
 {
-	__u64 xl = *(__u64 *)(x->addr + 8), yl = *(__u64 *)(y->addr + 8);
-	__u64 xh = *(__u64 *)x->addr, yh = *(__u64 *)y->addr;
-
-	if (xh != yh)
-		return xh < yh;
-	if (xl != yl)
-		return xl < yl;
-	return x->port < y->port;
-}
-
-static always_inline void set_key(struct tap *t, const struct endpoint *from, const struct endpoint *to)
-{
-	const struct endpoint *a = from, *b = to;
-
-	t->sender_is_a = endpoint_less(from, to);
-	if (!t->sender_is_a) {
-		a = to;
-		b = from;
-	}
-	t->parts->key.netns = t->netns;
-	endpoint_v6((struct endpoint *)t->parts->key.a, a->addr);
-	endpoint_v6((struct endpoint *)t->parts->key.b, b->addr);
-	t->parts->key.a_port = a->port;
-	t->parts->key.b_port = b->port;
-	t->parts->key.pad = 0;
+	return *(__u64 *)(x->addr + 8) == *(__u64 *)(y->addr + 8) && x->port == y->port &&
+	       *(__u64 *)x->addr == *(__u64 *)y->addr;
 }
 
 static always_inline __u64 hash_of(const struct endpoint *e)
 {
-	return mix(mix(*(__u64 *)e->addr, *(__u64 *)(e->addr + 8)), e->port);
+	return mix(mix(*(__u64 *)e->addr ^ flow_seed, *(__u64 *)(e->addr + 8)), e->port);
 }
 
-/* The same for both directions, so that it can be had before the two ends are put in order. Never 0. */
+/* The same for both directions. Never 0. */
 static always_inline __u64 fingerprint_of(__u64 netns, const struct endpoint *x, const struct endpoint *y)
 {
 	return mix(netns, hash_of(x) + hash_of(y)) | 1;
@@ -181,12 +158,18 @@ static always_inline void unlock_flow(struct flow *f)
 	__sync_lock_test_and_set(&f->lock, 0);
 }
 
-/* Which side sent this packet; SIDES while nobody knows who opened the connection. */
+/* Which side sent this packet; SIDES where it is of another connection with the same fingerprint. */
 static always_inline __u32 sender_of(const struct tap *t, const struct flow *f)
 {
-	if (!f->opener)
+	const struct endpoint *from = &t->parts->seg.src, *to = &t->parts->remote;
+
+	if (f->netns != t->netns)
 		return SIDES;
-	return (f->opener == 1) == !!t->sender_is_a ? SIDE_OPENER : SIDE_ACCEPTOR;
+	if (same_end(from, &f->wire[SIDE_OPENER]) && same_end(to, &f->wire[SIDE_ACCEPTOR]))
+		return SIDE_OPENER;
+	if (same_end(from, &f->wire[SIDE_ACCEPTOR]) && same_end(to, &f->wire[SIDE_OPENER]))
+		return SIDE_ACCEPTOR;
+	return SIDES;
 }
 
 /* Interns what a socket's RED counters belong to. */
@@ -257,7 +240,7 @@ static __noinline void link_socket(struct tap *t, struct flow *f, __u32 side, st
 	if (!info)
 		return;
 	if (info->role && !info->linked) {
-		info->key = t->parts->key;
+		info->flow = t->fingerprint;
 		info->linked = 1;
 		f->sockets++;
 	}

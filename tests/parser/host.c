@@ -152,7 +152,6 @@ static void connect_flow(void)
 		abort();
 	flow->lock = 1;
 	flow->last_side = SIDES;
-	flow->opener = 1;
 	flow->id = 1;
 	flow->trusted = trusted;
 	for (__u32 side = 0; side < SIDES; side++) {

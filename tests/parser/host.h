@@ -28,6 +28,11 @@
 #define BPF_RB_NO_WAKEUP 1
 #define BPF_RB_FORCE_WAKEUP 2
 
+static inline void store64(void *p, __u64 v)
+{
+	memcpy(p, &v, sizeof(v));
+}
+
 static inline __u64 load64(const void *p)
 {
 	__u64 v;
