@@ -9,7 +9,10 @@
 #include "red.h"
 #include "sample.h"
 
-/* The ring buffer wakes its reader when this much waits; below, the reader looks by itself. */
+/*
+ * The ring buffer wakes its reader at each multiple of this that what waits comes to; below, the reader looks by itself.
+ * A power of two. Not with every record from then on: the reader may be at work, and a wake-up takes a microsecond.
+ */
 #define WAKE_BYTES 65536
 
 static always_inline bool is_app(const struct exchange *ex, __u32 side)
@@ -54,8 +57,8 @@ static always_inline void submit(struct exchange *ex)
 	opaque(size);
 	if (size > sizeof(*ex))
 		size = sizeof(*ex);
-	__u64 wake = bpf_ringbuf_query(&records, BPF_RB_AVAIL_DATA) >= WAKE_BYTES ? BPF_RB_FORCE_WAKEUP
-										    : BPF_RB_NO_WAKEUP;
+	__u64 waits = bpf_ringbuf_query(&records, BPF_RB_AVAIL_DATA) & (WAKE_BYTES - 1);
+	__u64 wake = waits + size >= WAKE_BYTES ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 	if (bpf_ringbuf_output(&records, ex, size, wake))
 		count_n(STAT_DROP_RING_FULL, sides_of(ex->kept));
 	else
@@ -65,10 +68,13 @@ static always_inline void submit(struct exchange *ex)
 /* Fills in the IDs that only a span needs. */
 static always_inline void name(struct exchange *ex)
 {
+	struct sip s;
+	__u64 low = derive_low(&s, ex->place), high = derive_high(&s);
+
 	if (!(ex->flags & (EXCHANGE_TRACE_HEADER | EXCHANGE_TRACE_REQUEST_ID)))
-		*(__u64 *)ex->trace_id = derive(ex->place, DOMAIN_TRACE_HIGH);
-	*(__u64 *)ex->span_id[SIDE_OPENER] = derive(ex->place, DOMAIN_OPENER_SPAN);
-	*(__u64 *)ex->span_id[SIDE_ACCEPTOR] = derive(ex->place, DOMAIN_ACCEPTOR_SPAN);
+		*(__u64 *)ex->trace_id = high ? high : 1; /* an ID of zeros would be none */
+	*(__u64 *)ex->span_id[SIDE_OPENER] = derive_span(low, high, SIDE_OPENER);
+	*(__u64 *)ex->span_id[SIDE_ACCEPTOR] = derive_span(low, high, SIDE_ACCEPTOR);
 }
 
 /* The one end of every exchange that was not dropped: counters for all, a record for what is kept. */
@@ -86,9 +92,7 @@ __noinline int conclude(struct flow *f, struct exchange *ex, __u32 ending, __u64
 	else
 		ex->request_body = f->half[SIDE_OPENER].body;
 	see(ex);
-	for (__u32 side = 0; side < SIDES; side++)
-		if (is_app(ex, side))
-			red_count(ex, side);
+	red_count(ex);
 	/* A head that the connection's end cut off still gets its decision. */
 	if (!(ex->flags & EXCHANGE_HEAD_DONE))
 		sample(ex);

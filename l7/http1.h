@@ -55,16 +55,13 @@ enum framing {
 #define REQUEST_ID_MAX 128
 #define TRACESTATE_MAX 512
 
+/* The bytes that a token may have, by RFC 9110: of 0 to 63, and of 64 to 127. */
+#define TOKEN_LOW 0x03ff6cfa00000000ULL
+#define TOKEN_HIGH 0x57ffffffc7fffffeULL
+
 static always_inline bool is_token_byte(__u8 c)
 {
-	if (c >= 'a' && c <= 'z')
-		return true;
-	if (c >= 'A' && c <= 'Z')
-		return true;
-	if (c >= '0' && c <= '9')
-		return true;
-	return c == '-' || c == '_' || c == '.' || c == '!' || c == '#' || c == '$' || c == '%' || c == '&' ||
-	       c == '\'' || c == '*' || c == '+' || c == '^' || c == '`' || c == '|' || c == '~';
+	return c < 128 && ((c < 64 ? TOKEN_LOW : TOKEN_HIGH) >> (c & 63) & 1);
 }
 
 /* The first bytes of a segment could begin a request: a token, then a space, as far as they reach. */
@@ -342,13 +339,16 @@ static always_inline void read_encoding(struct half *half, const struct window *
 #define LETTERS_RESPONSE (LETTER('t') | LETTER('c'))
 #define LETTERS_REQUEST (LETTERS_RESPONSE | LETTER('h') | LETTER('b') | LETTER('u') | LETTER('x'))
 
-/* A line that begins at b is a header that does not matter; it may say no of one that doesn't. */
+/*
+ * A line that begins at b is a header that does not matter; it may say no of one that doesn't. letters are those that
+ * the headers begin with that do; without any, every line matters.
+ */
 static always_inline bool is_dull(const __u8 *b, __u32 letters)
 {
 	__u64 text = load64(b);
 	__u32 letter = ((__u8)text | 0x20) - 'a', two = (text | 0x2020) & 0xffff;
 
-	if (letter >= 26)
+	if (letter >= 26 || !letters)
 		return false;
 	if (!(letters >> letter & 1))
 		return true;
@@ -361,31 +361,35 @@ static always_inline bool is_dull(const __u8 *b, __u32 letters)
 	return two != ('t' | 'r' << 8) && two != ('h' | 'o' << 8) && two != ('u' | 's' << 8) && two != ('b' | '3' << 8);
 }
 
-/* Where the whole lines end that begin at idx and don't matter. Most lines of a head are of these. */
-static always_inline __u32 pass_dull(struct window *win, __u32 idx, __u32 filled, __u32 side)
+/*
+ * Moves the cursor past whole lines that don't matter, as most lines of a head, and answers where the line ends that it
+ * then is at; filled where the window does not have that end, or many lines had to be passed. Whoever fills the window
+ * puts a line end behind what it holds, so the search need not look where that ends.
+ */
+static always_inline __u32 find_line(struct window *win, __u32 filled, __u32 letters)
 {
-	__u32 letters = side == SIDE_OPENER ? LETTERS_REQUEST : LETTERS_RESPONSE;
-	__u32 at = idx, zero = *(volatile __u32 *)&win->zero;
+	__u32 at = win->idx, zero = *(volatile __u32 *)&win->zero;
 
-	if (!is_dull(win->bytes + at, letters))
-		return idx;
-	win->found = idx;
-	for (__u32 i = 0; i < LINE_MAX / 6; i++) {
+	win->found = filled;
+	for (__u32 i = 0; i < 64; i++) {
 		forget(at, zero);
 		if (at >= LINE_MAX)
 			break;
-		__u64 hit = hits(load64(win->bytes + at), '\n');
-		if (!hit) {
-			at += 8;
+		__u64 hit = hits(load64(win->bytes + at), '\n'), next = hits(load64(win->bytes + at + 8), '\n');
+		if (!(hit | next)) {
+			at += 16;
 			continue;
 		}
-		at += first_byte(hit) + 1;
-		opaque(at);
-		if (at >= filled || at >= LINE_MAX)
+		at += hit ? first_byte(hit) : 8 + first_byte(next);
+		__u32 start = *(volatile __u32 *)&win->idx;
+		if (at >= filled)
 			break;
-		win->found = at;
-		if (!is_dull(win->bytes + at, letters))
+		if (start >= LINE_MAX || !is_dull(win->bytes + start, letters)) {
+			win->found = at;
 			break;
+		}
+		at++;
+		*(volatile __u32 *)&win->idx = at;
 	}
 	return *(volatile __u32 *)&win->found;
 }
@@ -449,6 +453,31 @@ __noinline __u32 trim(const struct window *win, __u32 idx, __u32 end)
 	return idx << 16 | ((end - idx) & 0xffff);
 }
 
+/* A header of tracing context other than tracestate; value as trim says. A global function: verified once. */
+__noinline int read_context(struct exchange *ex, const struct window *win, __u64 name, __u32 value)
+{
+	__u32 idx = value >> 16, len = value & 0xffff;
+
+	if (!ex || !win || idx >= LINE_MAX || len > LINE_MAX)
+		return 0;
+	const __u8 *v = win->bytes + idx;
+	if (name == NAME_TRACEPARENT)
+		read_traceparent(ex, v, len);
+	else if (name == NAME_REQUEST_ID)
+		read_request_id(ex, v, len);
+	else if (name == NAME_B3)
+		read_b3(ex, v, len);
+	else if (name == NAME_B3_TRACE)
+		read_b3_trace(ex, v, len);
+	else if (name == NAME_B3_SPAN)
+		read_b3_span(ex, v, len);
+	else if (name == NAME_B3_SAMPLED && len <= 5)
+		read_b3_sampled(ex, v[0]);
+	else if (name == NAME_B3_FLAGS && len == 1 && v[0] == '1')
+		read_b3_sampled(ex, 'd');
+	return 0;
+}
+
 static always_inline void header(struct walk *w, struct half *half, __u32 idx, __u32 len)
 {
 	struct window *win = w->win;
@@ -501,23 +530,10 @@ static always_inline void header(struct walk *w, struct half *half, __u32 idx, _
 	if (!w->flow->trusted)
 		return;
 
-	const __u8 *v = win->bytes + idx;
-	if (name == NAME_TRACEPARENT)
-		read_traceparent(ex, v, len);
-	else if (name == NAME_TRACESTATE)
+	if (name == NAME_TRACESTATE)
 		read_tracestate(ex, win, idx, idx + len);
-	else if (name == NAME_REQUEST_ID)
-		read_request_id(ex, v, len);
-	else if (name == NAME_B3)
-		read_b3(ex, v, len);
-	else if (name == NAME_B3_TRACE)
-		read_b3_trace(ex, v, len);
-	else if (name == NAME_B3_SPAN)
-		read_b3_span(ex, v, len);
-	else if (name == NAME_B3_SAMPLED && len <= 5)
-		read_b3_sampled(ex, v[0]);
-	else if (name == NAME_B3_FLAGS && len == 1 && v[0] == '1')
-		read_b3_sampled(ex, 'd');
+	else if (name != NAME_HOST && name != NAME_USER_AGENT)
+		read_context(ex, win, name, value);
 }
 
 static always_inline bool ends_in_version(const struct window *win, __u32 idx, __u32 len)
@@ -739,6 +755,7 @@ static always_inline bool extend(struct walk *w)
 	__u32 at = w->win->filled;
 	__s32 pos = w->win->origin + (__s32)at;
 
+	opaque(at);
 	if (at >= LINE_MAX || pos < 0 || pos >= w->a->end)
 		return false;
 	__u32 n = w->a->end - pos;
@@ -748,7 +765,8 @@ static always_inline bool extend(struct walk *w)
 		n = LINE_MAX - at;
 	n -= 1;
 	opaque(n);
-	if (n >= sizeof(win->slack))
+	opaque(at);
+	if (n >= sizeof(win->slack) || at >= LINE_MAX)
 		return false;
 	n += 1;
 	if (load_bytes(w->packet, w->a->payload + pos, win->bytes + at, n))
@@ -830,15 +848,15 @@ static long http1_step(__u64 i, struct walk *w)
 	__u32 idx = w->win->idx, filled = w->win->filled;
 	if (idx >= LINE_MAX || filled > LINE_MAX)
 		return 1;
-	if (half->state == HALF_HEAD && !half->skipping) {
-		__u32 next = pass_dull(w->win, idx, filled, w->a->side);
-		half->head += next - idx;
-		w->win->idx = next;
-		idx = next;
-		if (idx >= LINE_MAX)
-			return 1;
-	}
-	__u32 lf = find_line_end(w->win, idx, filled);
+	__u32 letters = half->state != HALF_HEAD || half->skipping ? 0 :
+			w->a->side == SIDE_OPENER		   ? LETTERS_REQUEST :
+								     LETTERS_RESPONSE;
+	half->head -= idx;
+	__u32 lf = find_line(w->win, filled, letters);
+	idx = w->win->idx;
+	half->head += idx;
+	if (idx >= LINE_MAX)
+		return 1;
 	bool ended = lf < filled;
 	if (!ended && idx > 0) {
 		/* The line goes on behind the window: look again from where it begins. */

@@ -11,10 +11,6 @@
 
 /* Domains of the hash, so that one input gives unrelated values. */
 enum domain {
-	DOMAIN_OPENER_SPAN = SIDE_OPENER,
-	DOMAIN_ACCEPTOR_SPAN = SIDE_ACCEPTOR,
-	DOMAIN_TRACE_HIGH,
-	DOMAIN_TRACE_LOW,
 	DOMAIN_REQUEST_ID_HIGH,
 	DOMAIN_REQUEST_ID_LOW,
 };
@@ -71,14 +67,40 @@ static always_inline __u64 sip_end(struct sip *s, __u64 last)
 	return h ? h : 1;
 }
 
-static always_inline __u64 derive(const __u64 place[2], __u64 domain)
+/* SipHash-1-3-128 of an exchange's place: its first half, which is the lower one of a derived trace ID. */
+static always_inline __u64 derive_low(struct sip *s, const __u64 place[2])
 {
-	struct sip s;
+	sip_start(s);
+	s->v1 ^= 0xee;
+	sip_word(s, place[0]);
+	sip_word(s, place[1]);
+	sip_word(s, 16ULL << 56); /* bytes hashed */
+	s->v2 ^= 0xee;
+	sip_round(s);
+	sip_round(s);
+	sip_round(s);
+	return s->v0 ^ s->v1 ^ s->v2 ^ s->v3;
+}
 
-	sip_start(&s);
-	sip_word(&s, place[0]);
-	sip_word(&s, place[1]);
-	return sip_end(&s, domain);
+/* Its second half. */
+static always_inline __u64 derive_high(struct sip *s)
+{
+	s->v1 ^= 0xdd;
+	sip_round(s);
+	sip_round(s);
+	sip_round(s);
+	return s->v0 ^ s->v1 ^ s->v2 ^ s->v3;
+}
+
+/* The span ID of one side: what both halves of the hash say, mixed with the side (the finalizer of SplitMix64). Never 0. */
+static always_inline __u64 derive_span(__u64 low, __u64 high, __u32 side)
+{
+	__u64 h = (low ^ rotl(high, 32)) + (side + 1) * 0x9e3779b97f4a7c15ULL;
+
+	h = (h ^ (h >> 30)) * 0xbf58476d1ce4e5b9ULL;
+	h = (h ^ (h >> 27)) * 0x94d049bb133111ebULL;
+	h ^= h >> 31;
+	return h ? h : 1;
 }
 
 /* The last 56 bits of a trace ID are its randomness. */

@@ -52,27 +52,37 @@ static always_inline bool is_error(__u32 side, __u16 status, __u8 ending)
 	return side == SIDE_OPENER && status >= 400;
 }
 
-__noinline int red_count(const struct exchange *ex, __u32 side)
+static always_inline void red_add(__u32 index, __u64 ns, __u32 bucket, bool error)
 {
-	if (!ex || side >= SIDES)
-		return 0;
-	__u32 class = ex->status / 100;
-	__u64 ns = ex->end_ns - ex->start_ns;
-
-	if (class >= RED_CLASSES)
-		class = 0;
-	__u32 index = (ex->ends.party[side].service * SIDES + side) * RED_CLASSES + class;
 	struct red *r = bpf_map_lookup_elem(&reds, &index);
+
 	if (!r)
-		return 0;
+		return;
 	__sync_fetch_and_add(&r->count, 1);
 	__sync_fetch_and_add(&r->sum_ns, ns);
-	if (is_error(side, ex->status, ex->ending))
+	if (error)
 		__sync_fetch_and_add(&r->errors, 1);
-	__u32 bucket = red_bucket(ns);
 	opaque(bucket);
 	if (bucket < RED_BUCKETS)
 		__sync_fetch_and_add(&r->buckets[bucket], 1);
+}
+
+/* Counts an exchange that has ended, for each side that is an application's. */
+__noinline int red_count(const struct exchange *ex)
+{
+	if (!ex)
+		return 0;
+	__u64 ns = ex->end_ns - ex->start_ns;
+	__u32 class = ex->status / 100, bucket = red_bucket(ns);
+
+	if (class >= RED_CLASSES)
+		class = 0;
+	for (__u32 side = 0; side < SIDES; side++) {
+		const struct party *p = &ex->ends.party[side];
+		if (p->flags & PARTY_APP)
+			red_add((p->service * SIDES + side) * RED_CLASSES + class, ns, bucket,
+				is_error(side, ex->status, ex->ending));
+	}
 	return 0;
 }
 

@@ -17,8 +17,10 @@
 
 static always_inline void identify(struct exchange *ex)
 {
+	struct sip s;
+
 	if (!(ex->flags & (EXCHANGE_TRACE_HEADER | EXCHANGE_TRACE_REQUEST_ID)))
-		*(__u64 *)(ex->trace_id + 8) = derive(ex->place, DOMAIN_TRACE_LOW);
+		*(__u64 *)(ex->trace_id + 8) = derive_low(&s, ex->place);
 	if (!(ex->flags & EXCHANGE_RANDOMNESS))
 		ex->randomness = randomness_of(ex->trace_id);
 }

@@ -70,29 +70,6 @@ static always_inline bool refill(struct walk *w)
 	return true;
 }
 
-/*
- * Index of the end of the line that begins at from, or to, the number of bytes in the window. Eight bytes a step;
- * whoever fills the window puts a line end behind what it holds, so the search need not look where that ends.
- */
-static always_inline __u32 find_line_end(struct window *win, __u32 from, __u32 to)
-{
-	__u32 at = from, zero = *(volatile __u32 *)&win->zero;
-
-	for (__u32 i = 0; i < LINE_MAX / 8 + 1; i++) {
-		forget(at, zero);
-		if (at > LINE_MAX)
-			break;
-		__u64 hit = hits(load64(win->bytes + at), '\n');
-		if (hit) {
-			at += first_byte(hit);
-			break;
-		}
-		at += 8;
-	}
-	win->found = at < to ? at : to;
-	return *(volatile __u32 *)&win->found;
-}
-
 /* Index of the first byte c in [from, to) of the window, else to. A global function: verified once. */
 __noinline __u32 find_byte(struct window *win, __u32 from, __u32 to, __u8 c)
 {
