@@ -107,6 +107,9 @@ enum exchange_flags {
 
 #define EXCHANGE_TEXT 1024
 
+/* A body of which bytes were never seen, so that its size is not known. */
+#define BODY_UNKNOWN (~0ULL)
+
 /* The two sockets of a connection, as far as they are in the tapped namespace. */
 struct ends {
 	struct endpoint local[SIDES]; /* each side's address, as its own socket sees it */
@@ -123,8 +126,8 @@ struct exchange {
 	__u64 start_ns; /* first byte of the request */
 	__u64 first_ns; /* first byte of the final response, 0 is none */
 	__u64 end_ns; /* last byte of the response, or when the exchange was given up */
-	__u64 request_body; /* bytes, as far as seen; without chunk framing */
-	__u64 response_body;
+	__u64 request_body; /* bytes until end_ns, without chunk framing; or BODY_UNKNOWN */
+	__u64 response_body; /* as request_body */
 	__u64 randomness; /* R, 56 bits */
 	__u64 threshold; /* T, 56 bits: kept when R >= T */
 	__u64 parent_threshold; /* the caller's T, 56 bits */
@@ -161,6 +164,7 @@ enum stat {
 	STAT_DROP_PIPELINE, /* more requests outstanding than are kept */
 	STAT_DROP_HEAD_TOO_LONG, /* a head of more than 16 KiB */
 	STAT_DROP_LIMIT, /* more messages in one segment than are parsed, or split heads than are held */
+	STAT_DROP_PAUSED, /* in flight when ambit was paused */
 
 	/* The rest counts events, not exchange sides. */
 	STAT_FLOWS, /* connections taken up */
@@ -177,6 +181,7 @@ enum stat {
 	STAT_STORAGE_NOMEM, /* socket storage refused by the kernel */
 	STAT_NO_SOCKET, /* segments for which no established socket was found */
 	STAT_UPGRADED, /* connections that left HTTP/1 by Upgrade or CONNECT */
+	STAT_SYN_DATA, /* connections whose first bytes came with the SYN, unread (TCP Fast Open) */
 	STATS,
 };
 

@@ -67,7 +67,7 @@ int established(struct bpf_sock_ops *ops)
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
 		if (ops->args[1] == BPF_TCP_CLOSE)
-			socket_closed(sk, ops->args[0]);
+			socket_closed(ops, sk);
 		break;
 	}
 	return 1;
@@ -78,6 +78,14 @@ SEC("syscall")
 int sweep(void *ctx)
 {
 	sweep_flows();
+	return 0;
+}
+
+/* Run by userspace when it has detached the taps. */
+SEC("syscall")
+int abandon(void *ctx)
+{
+	abandon_flows();
 	return 0;
 }
 

@@ -131,7 +131,9 @@ type ambitFlow struct {
 	LastSide     uint8
 	Sockets      uint8
 	Ended        uint8
-	_            [1]byte
+	Finned       uint8
+	FinSeq       uint32
+	_            [4]byte
 	Fingerprint  uint64
 	Netns        uint64
 	Wire         [2]ambitEndpoint
@@ -153,7 +155,10 @@ type ambitFlow struct {
 		Carried  uint8
 		Skipping uint8
 		Resynced uint8
-		Pad      [3]uint8
+		Missed   uint8
+		Proving  uint8
+		Pad      uint8
+		Tail     uint64
 	}
 	Response struct {
 		_       structs.HostLayout
@@ -261,16 +266,16 @@ type ambitSockInfo struct {
 	_              structs.HostLayout
 	Party          ambitParty
 	Flow           uint64
+	FlowId         uint64
 	IsnLocal       uint32
 	IsnRemote      uint32
 	Misses         uint32
 	Role           uint8
-	Linked         uint8
 	Ended          uint8
 	NotHttp        uint8
 	OpenerTraced   uint8
 	OpenerUntraced uint8
-	Pad            [2]uint8
+	Pad            [3]uint8
 	_              [4]byte
 }
 
@@ -286,21 +291,23 @@ const (
 	ambitStatSTAT_DROP_PIPELINE      ambitStat = 6
 	ambitStatSTAT_DROP_HEAD_TOO_LONG ambitStat = 7
 	ambitStatSTAT_DROP_LIMIT         ambitStat = 8
-	ambitStatSTAT_FLOWS              ambitStat = 9
-	ambitStatSTAT_FLOWS_FULL         ambitStat = 10
-	ambitStatSTAT_FLOWS_ENDED        ambitStat = 11
-	ambitStatSTAT_NOT_HTTP           ambitStat = 12
-	ambitStatSTAT_ORPHAN_RESPONSE    ambitStat = 13
-	ambitStatSTAT_DESYNC             ambitStat = 14
-	ambitStatSTAT_RESYNC             ambitStat = 15
-	ambitStatSTAT_CONTENDED          ambitStat = 16
-	ambitStatSTAT_CARRY_FULL         ambitStat = 17
-	ambitStatSTAT_FIELD_CUT          ambitStat = 18
-	ambitStatSTAT_SERVICES_FULL      ambitStat = 19
-	ambitStatSTAT_STORAGE_NOMEM      ambitStat = 20
-	ambitStatSTAT_NO_SOCKET          ambitStat = 21
-	ambitStatSTAT_UPGRADED           ambitStat = 22
-	ambitStatSTATS                   ambitStat = 23
+	ambitStatSTAT_DROP_PAUSED        ambitStat = 9
+	ambitStatSTAT_FLOWS              ambitStat = 10
+	ambitStatSTAT_FLOWS_FULL         ambitStat = 11
+	ambitStatSTAT_FLOWS_ENDED        ambitStat = 12
+	ambitStatSTAT_NOT_HTTP           ambitStat = 13
+	ambitStatSTAT_ORPHAN_RESPONSE    ambitStat = 14
+	ambitStatSTAT_DESYNC             ambitStat = 15
+	ambitStatSTAT_RESYNC             ambitStat = 16
+	ambitStatSTAT_CONTENDED          ambitStat = 17
+	ambitStatSTAT_CARRY_FULL         ambitStat = 18
+	ambitStatSTAT_FIELD_CUT          ambitStat = 19
+	ambitStatSTAT_SERVICES_FULL      ambitStat = 20
+	ambitStatSTAT_STORAGE_NOMEM      ambitStat = 21
+	ambitStatSTAT_NO_SOCKET          ambitStat = 22
+	ambitStatSTAT_UPGRADED           ambitStat = 23
+	ambitStatSTAT_SYN_DATA           ambitStat = 24
+	ambitStatSTATS                   ambitStat = 25
 )
 
 type ambitTapParts struct {
@@ -366,6 +373,7 @@ const (
 	ambitMapTapped               = "tapped"
 	ambitMapWaiting              = "waiting"
 	ambitMapWindows              = "windows"
+	ambitProgAbandon             = "abandon"
 	ambitProgBound4              = "bound4"
 	ambitProgBound6              = "bound6"
 	ambitProgEstablished         = "established"
@@ -439,6 +447,7 @@ type ambitSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ambitProgramSpecs struct {
+	Abandon     *ebpf.ProgramSpec `ebpf:"abandon"`
 	Bound4      *ebpf.ProgramSpec `ebpf:"bound4"`
 	Bound6      *ebpf.ProgramSpec `ebpf:"bound6"`
 	Established *ebpf.ProgramSpec `ebpf:"established"`
@@ -604,6 +613,7 @@ type ambitVariables struct {
 //
 // It can be passed to loadAmbitObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ambitPrograms struct {
+	Abandon     *ebpf.Program `ebpf:"abandon"`
 	Bound4      *ebpf.Program `ebpf:"bound4"`
 	Bound6      *ebpf.Program `ebpf:"bound6"`
 	Established *ebpf.Program `ebpf:"established"`
@@ -615,6 +625,7 @@ type ambitPrograms struct {
 
 func (p *ambitPrograms) Close() error {
 	return _AmbitClose(
+		p.Abandon,
 		p.Bound4,
 		p.Bound6,
 		p.Established,

@@ -163,3 +163,12 @@ func (k *Kernel) Sweep() error {
 	}
 	return nil
 }
+
+// Abandon counts what is in flight as dropped and forgets all flows: behind it the taps see nothing of how they go on.
+// Call it when they are detached.
+func (k *Kernel) Abandon() error {
+	if _, err := k.objs.Abandon.Run(&ebpf.RunOptions{}); err != nil {
+		return fmt.Errorf("forget the connections that were traced: %w", err)
+	}
+	return nil
+}

@@ -115,11 +115,17 @@ func TestOctaves(t *testing.T) {
 func TestRecordsOfAnotherSizeAreRefused(t *testing.T) {
 	var r Record
 	for _, size := range []int{0, headSize - 1, recordSize + 1} {
-		if r.decode(make([]byte, size)) {
+		if r.complete(size) {
 			t.Errorf("a sample of %d bytes was taken", size)
 		}
 	}
-	if !r.decode(make([]byte, headSize)) {
+	if !r.complete(headSize) {
 		t.Error("a record without text was refused")
+	}
+	if r.Used = 1; r.complete(headSize) {
+		t.Error("a record that lacks its text was taken")
+	}
+	if room := r.room(); len(room) != 0 || cap(room) != recordSize {
+		t.Errorf("there is room for %d bytes behind %d, not for a record", cap(room), len(room))
 	}
 }

@@ -170,6 +170,10 @@ func (k *Kernel) fill(cfg *Config) error {
 	for _, p := range cfg.Peers {
 		flags[cidrOf(p)] |= uint8(ambitCidrFlagsCIDR_PEER)
 	}
+	// IPv4 is mapped into a range of IPv6, but a range of IPv6 says nothing of it: without this, "::/0" would.
+	if _, ok := flags[mapped]; !ok {
+		flags[mapped] = 0
+	}
 	inherit(flags)
 	for cidr, f := range flags {
 		if err := k.objs.Cidrs.Put(cidr, f); err != nil {
@@ -202,11 +206,19 @@ func cidrOf(p netip.Prefix) ambitCidr {
 	return ambitCidr{Prefix: prefix, Addr: p.Addr().As16()}
 }
 
-// inherit gives each range the flags of the ranges that contain it: a look-up finds the longest alone.
+// mapped is all of IPv4.
+var mapped = cidrOf(netip.MustParsePrefix("0.0.0.0/0"))
+
+// isIPv4 tells an IPv4 range from one of IPv6.
+func (c *ambitCidr) isIPv4() bool {
+	return c.Prefix >= mapped.Prefix && commonBits(c.Addr, mapped.Addr) >= mapped.Prefix
+}
+
+// inherit gives each range the flags of the ranges of its family that contain it: a look-up finds the longest alone.
 func inherit(flags map[ambitCidr]uint8) {
 	for inner := range flags {
 		for outer, f := range flags {
-			if outer.Prefix < inner.Prefix && commonBits(inner.Addr, outer.Addr) >= outer.Prefix {
+			if outer.isIPv4() == inner.isIPv4() && outer.Prefix < inner.Prefix && commonBits(inner.Addr, outer.Addr) >= outer.Prefix {
 				flags[inner] |= f
 			}
 		}

@@ -18,7 +18,10 @@ struct half {
 	__u8 carried; /* an unfinished line is in the map carries */
 	__u8 skipping; /* inside a line that is longer than the window */
 	__u8 resynced; /* the next start line has to prove itself */
-	__u8 pad[3];
+	__u8 missed; /* bytes of a response passed unread */
+	__u8 proving; /* inside a request line that is longer than the window: its version is still to come */
+	__u8 pad;
+	__u64 tail; /* where proving: the last eight bytes so far */
 };
 
 /* The response that is being read; it becomes part of its exchange when it ends. */
@@ -42,13 +45,15 @@ struct flow {
 	__u8 last_side; /* that sent the last segment; SIDES: none yet */
 	__u8 sockets; /* socket storages that name this flow */
 	__u8 ended; /* no more exchanges: the connection is closing */
+	__u8 finned; /* fin_seq holds: the acceptor said that no more comes */
+	__u32 fin_seq; /* behind its last byte */
 	__u64 fingerprint; /* its key; tells a reused element from the one looked up */
 	__u64 netns; /* cookie of the tapped namespace */
 	struct endpoint wire[SIDES]; /* by sender: what the fingerprint is made of */
 	__u64 begun_ns; /* first byte of the request whose first line is read */
 	__u32 begun_seq;
 	__u32 begun_ack;
-	__u64 id; /* in the keys of waiting and carries */
+	__u64 id; /* in the keys of waiting and carries; no other flow has had it */
 	__u64 heads; /* bit n%64: exchange n asked by HEAD */
 	__u64 connects; /* bit n%64: exchange n asked by CONNECT */
 	struct half half[SIDES]; /* by sender */
@@ -60,16 +65,16 @@ struct flow {
 struct sock_info {
 	struct party party;
 	__u64 flow; /* fingerprint of its flow */
+	__u64 flow_id; /* and its id; 0: it has none yet */
 	__u32 isn_local;
 	__u32 isn_remote;
 	__u32 misses; /* segments that began no message, on a connection joined in the middle */
 	__u8 role; /* enum sock_role */
-	__u8 linked; /* flow names one */
 	__u8 ended; /* its flow has ended: late packets begin nothing */
 	__u8 not_http;
 	__u8 opener_traced; /* of an acceptor: the opener's socket is here and traced */
 	__u8 opener_untraced; /* it is here, and never traced: a proxy, or excluded */
-	__u8 pad[2];
+	__u8 pad[3];
 };
 
 enum sock_role {
@@ -128,6 +133,11 @@ enum cidr_flags {
 	CIDR_TRUSTED = 1, /* trust_context */
 	CIDR_PEER = 2, /* peers */
 };
+
+#define TCP_FIN 0x01
+#define TCP_SYN 0x02
+#define TCP_RST 0x04
+#define TCP_ACK 0x10
 
 /* A TCP segment: where its payload is, and between whom. */
 struct segment {

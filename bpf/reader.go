@@ -4,21 +4,32 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
+	"golang.org/x/sys/unix"
 )
 
 // pollInterval bounds how long a record waits: the kernel only wakes the reader when many wait.
 const pollInterval = 50 * time.Millisecond
 
+// longAgo is a deadline that lets the ring buffer's own reader never wait.
+var longAgo = time.Unix(1, 0)
+
 // Reader takes records from the ring buffer. It is used by one goroutine; Close may come from another.
+//
+// It waits in Go's poller, not in the one that ringbuf brings: that one holds a thread and a processor of Go's
+// scheduler all the while, which then looks after them thousands of times a second.
 type Reader struct {
 	ring   *ringbuf.Reader
 	sample ringbuf.Record
-	// waiting says that the deadline holds for the records to come. It is kept here since asking the ring
-	// buffer what it has is not safe while Close runs.
-	waiting bool
+	// file is the ring buffer once more, and conn what waits for it.
+	file *os.File
+	conn syscall.RawConn
+	// empty says that the ring buffer was found empty, so that the next look is worth a wait.
+	empty bool
 	// Bad counts samples that are no record: always 0 unless the daemon and its programs disagree.
 	Bad uint64
 }
@@ -29,33 +40,79 @@ func (k *Kernel) Reader() (*Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the ring buffer: %w", err)
 	}
-	return &Reader{ring: ring}, nil
+	ring.SetDeadline(longAgo)
+	r := &Reader{ring: ring}
+	if r.file, err = pollable(k.objs.Records); err == nil {
+		r.conn, err = r.file.SyscallConn()
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("wait for the ring buffer: %w", err), r.Close())
+	}
+	return r, nil
 }
 
-// Next fills r with the next record. It answers false where the ring buffer was found empty after pollInterval,
-// and os.ErrClosed behind Close.
-func (r *Reader) Next(rec *Record) (bool, error) {
-	if !r.waiting {
-		r.ring.SetDeadline(time.Now().Add(pollInterval))
-		r.waiting = true
+// pollable is the map as a file that Go's poller watches.
+func pollable(m *ebpf.Map) (*os.File, error) {
+	fd, err := unix.FcntlInt(uintptr(m.FD()), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
 	}
-	for {
-		err := r.ring.ReadInto(&r.sample)
-		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			r.waiting = false
-			return false, nil
-		case err != nil:
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "ring buffer"), nil
+}
+
+// Next fills r with the next record. It answers false as soon as the ring buffer is found empty, and the call behind
+// that waits, for pollInterval at the most. Behind Close it answers os.ErrClosed.
+func (r *Reader) Next(rec *Record) (bool, error) {
+	if r.empty {
+		if err := r.wait(); err != nil {
 			return false, err
 		}
-		if rec.decode(r.sample.RawSample) {
-			return true, nil
-		}
-		r.Bad++
+		r.empty = false
 	}
+	for {
+		// The record's own memory takes the sample, so that it is copied once.
+		r.sample.RawSample = rec.room()
+		err := r.ring.ReadInto(&r.sample)
+		switch {
+		case err == nil && rec.complete(len(r.sample.RawSample)):
+			return true, nil
+		case err == nil:
+			r.Bad++
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			r.empty = true
+			return false, nil
+		default:
+			return false, err
+		}
+	}
+}
+
+// wait returns when the kernel says that many records wait, or after pollInterval.
+func (r *Reader) wait() error {
+	if err := r.file.SetReadDeadline(time.Now().Add(pollInterval)); err != nil {
+		return os.ErrClosed
+	}
+	woken := false
+	err := r.conn.Read(func(uintptr) bool {
+		before := woken
+		woken = true
+		return before
+	})
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		return os.ErrClosed
+	}
+	return nil
 }
 
 // Close ends Next.
 func (r *Reader) Close() error {
-	return r.ring.Close()
+	err := r.ring.Close()
+	if r.file != nil {
+		err = errors.Join(err, r.file.Close())
+	}
+	return err
 }

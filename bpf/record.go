@@ -43,6 +43,7 @@ const (
 
 // Bits of Record.Flags that userspace reads.
 const (
+	FlagTraceHeader    = uint32(ambitExchangeFlagsEXCHANGE_TRACE_HEADER)
 	FlagParentHeader   = uint32(ambitExchangeFlagsEXCHANGE_PARENT_HEADER)
 	FlagOpenerTraced   = uint32(ambitExchangeFlagsEXCHANGE_OPENER_TRACED)
 	FlagHasThreshold   = uint32(ambitExchangeFlagsEXCHANGE_HAS_THRESHOLD)
@@ -57,13 +58,14 @@ const (
 	headSize   = int(unsafe.Offsetof(Record{}.Text))
 )
 
-// decode copies a sample of the ring buffer, which ends behind the used part of the text, over r.
-func (r *Record) decode(sample []byte) bool {
-	if len(sample) < headSize || len(sample) > recordSize {
-		return false
-	}
-	copy(unsafe.Slice((*byte)(unsafe.Pointer(r)), recordSize), sample)
-	return int(r.Used) <= len(sample)-headSize
+// room is the memory of r, empty, for a sample of the ring buffer.
+func (r *Record) room() []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(r)), recordSize)[:0]
+}
+
+// complete tells whether a sample of size bytes in room is a record: it ends behind the used part of the text.
+func (r *Record) complete(size int) bool {
+	return size >= headSize && size <= recordSize && int(r.Used) <= size-headSize
 }
 
 // AddrPort gives the address, as IPv4 where it is v4-mapped; the zero AddrPort where it is unknown.

@@ -47,6 +47,7 @@ var dropNames = map[ambitStat]string{
 	ambitStatSTAT_DROP_PIPELINE:      "pipeline",
 	ambitStatSTAT_DROP_HEAD_TOO_LONG: "head_too_long",
 	ambitStatSTAT_DROP_LIMIT:         "limit",
+	ambitStatSTAT_DROP_PAUSED:        "paused",
 }
 
 var eventNames = map[ambitStat]string{
@@ -64,6 +65,7 @@ var eventNames = map[ambitStat]string{
 	ambitStatSTAT_STORAGE_NOMEM:   "socket_storage_refused",
 	ambitStatSTAT_NO_SOCKET:       "segments_without_socket",
 	ambitStatSTAT_UPGRADED:        "connections_upgraded",
+	ambitStatSTAT_SYN_DATA:        "connections_fast_open",
 }
 
 // Counters reads the kernel's counters. What an exchange ends as is read before Seen, so that ended sides
@@ -186,7 +188,7 @@ func ProgramOf(p *ebpf.Program) (ProgramInfo, error) {
 // Programs lists the loaded programs. The tap runs as part of the stubs, which have its run time.
 func (k *Kernel) Programs() ([]ProgramInfo, error) {
 	var out []ProgramInfo
-	for _, p := range []*ebpf.Program{k.objs.Tap, k.objs.SockCreate, k.objs.Bound4, k.objs.Bound6, k.objs.Established, k.objs.Sweep, k.objs.Inventory} {
+	for _, p := range []*ebpf.Program{k.objs.Tap, k.objs.SockCreate, k.objs.Bound4, k.objs.Bound6, k.objs.Established, k.objs.Sweep, k.objs.Abandon, k.objs.Inventory} {
 		info, err := ProgramOf(p)
 		if err != nil {
 			return nil, err

@@ -26,15 +26,17 @@ func NewAssembler() *Assembler {
 // Assemble fills out with the spans of the record, one for each side that was kept, and returns their number.
 // clock is what to add to CLOCK_MONOTONIC for nanoseconds since the Unix epoch.
 func (a *Assembler) Assemble(rec *bpf.Record, clock int64, out *[bpf.Sides]Span) int {
-	var common Span
-	a.read(rec, clock, &common)
+	a.read(rec, clock, &out[0])
 	n := 0
 	for side := range bpf.Sides {
 		if rec.Kept&(1<<side) == 0 {
 			continue
 		}
 		s := &out[n]
-		*s = common
+		if n > 0 {
+			// What the sides do not share is set below.
+			*s = out[0]
+		}
 		s.Kind = Kind(side)
 		s.SpanID = rec.SpanId[side]
 		switch {
@@ -42,6 +44,8 @@ func (a *Assembler) Assemble(rec *bpf.Record, clock int64, out *[bpf.Sides]Span)
 			s.ParentID = rec.SpanId[bpf.SideOpener]
 		case rec.Flags&bpf.FlagParentHeader != 0:
 			s.ParentID = rec.HeaderParent
+		default:
+			s.ParentID = [8]byte{}
 		}
 		s.Local = rec.Ends.Local[side].AddrPort()
 		s.Remote = rec.Ends.Remote[side].AddrPort()
@@ -60,8 +64,9 @@ func (a *Assembler) Assemble(rec *bpf.Record, clock int64, out *[bpf.Sides]Span)
 	return n
 }
 
-// read fills in what both sides share.
+// read fills in what both sides share, and clears the rest.
 func (a *Assembler) read(rec *bpf.Record, clock int64, s *Span) {
+	*s = Span{}
 	s.TraceID = rec.TraceId
 	s.Start = int64(rec.StartNs) + clock
 	if rec.FirstNs != 0 {
@@ -78,9 +83,14 @@ func (a *Assembler) read(rec *bpf.Record, clock int64, s *Span) {
 	s.Cut = Cut(rec.Cut)
 	s.Joined = rec.Flags&bpf.FlagJoined != 0
 	s.Scheme = "http"
-	// The sampled bit says that the span was kept; an ID that ambit derived is random, by W3C's level 2.
-	s.TraceFlags = rec.TraceFlags | 1
-	if rec.Flags&bpf.FlagTraceparent == 0 {
+	// The sampled bit says that the span was kept. An ID that ambit derived is random, by W3C's level 2; of one from
+	// b3 nobody says so.
+	switch {
+	case rec.Flags&bpf.FlagTraceparent != 0:
+		s.TraceFlags = rec.TraceFlags | 1
+	case rec.Flags&bpf.FlagTraceHeader != 0:
+		s.TraceFlags = 1
+	default:
 		s.TraceFlags = 3
 	}
 

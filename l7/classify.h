@@ -81,17 +81,17 @@ static always_inline void note_redirect(struct tap *t)
 static always_inline void begin_halves(struct tap *t, struct flow *f, __u32 sender, const struct sock_info *info,
 				       bool unborn)
 {
+	f->half[sender & 1].next_seq = t->parts->seg.seq;
+	f->half[!sender].next_seq = t->parts->seg.ack;
 	if (info && info->role) {
 		bool opener = info->role == ROLE_OPENER;
 		f->isn[SIDE_OPENER] = opener ? info->isn_local : info->isn_remote;
 		f->isn[SIDE_ACCEPTOR] = opener ? info->isn_remote : info->isn_local;
 		f->opened = 1;
-		f->half[SIDE_OPENER].next_seq = f->isn[SIDE_OPENER] + 1;
-		f->half[SIDE_ACCEPTOR].next_seq = f->isn[SIDE_ACCEPTOR] + 1;
-		return;
+		/* No message of it was seen; but that none was sent is only known while there is nothing before this. */
+		if (t->parts->seg.seq == f->isn[sender & 1] + 1 && t->parts->seg.ack == f->isn[!sender] + 1)
+			return;
 	}
-	f->half[sender & 1].next_seq = t->parts->seg.seq;
-	f->half[!sender].next_seq = t->parts->seg.ack;
 	if (unborn) {
 		f->isn[SIDE_OPENER] = t->parts->seg.seq - 1;
 		f->isn[SIDE_ACCEPTOR] = t->parts->seg.ack - 1;
@@ -117,7 +117,7 @@ static __noinline struct flow *take_up(struct tap *t)
 	bool wanted = false, fresh = false;
 	bool unborn = false;
 
-	if (is_excluded_port(t)) {
+	if (has_excluded_port(t)) {
 		ignore(t->fingerprint);
 		return 0;
 	}
@@ -135,7 +135,7 @@ static __noinline struct flow *take_up(struct tap *t)
 		info = bpf_sk_storage_get(&sockets, full, 0, BPF_SK_STORAGE_GET_F_CREATE);
 		if (!info)
 			count(STAT_STORAGE_NOMEM);
-		if (info && (info->ended || info->not_http)) {
+		if ((info && (info->ended || info->not_http)) || socket_has_excluded_port(full)) {
 			ignore(t->fingerprint);
 			goto out;
 		}
@@ -168,7 +168,9 @@ static __noinline struct flow *take_up(struct tap *t)
 		sender = !unborn && begins_response(text, n) ? SIDE_ACCEPTOR : SIDE_OPENER;
 	wanted = sender == SIDE_OPENER ? begins_request(text, n) : begins_response(text, n) && !fresh;
 	if (!wanted) {
-		bool begun = fresh && t->parts->seg.seq == (ingress ? info->isn_remote : info->isn_local) + 1;
+		/* It is the first byte that anybody sent. */
+		bool begun = fresh && t->parts->seg.seq == (ingress ? info->isn_remote : info->isn_local) + 1 &&
+			     t->parts->seg.ack == (ingress ? info->isn_local : info->isn_remote) + 1;
 		if (begun || (info && ++info->misses >= MISSES_MAX)) {
 			count(STAT_NOT_HTTP);
 			if (info)
@@ -281,12 +283,8 @@ static always_inline void feed(struct tap *t, struct flow *f)
 		a->ack = t->parts->seg.ack;
 		http1_segment(t->skb, f, a);
 	}
-	if (t->parts->seg.flags & TCP_RST)
-		conclude_all(f, ENDING_RESET, bpf_ktime_get_ns());
-	else if (t->parts->seg.flags & TCP_FIN && side == SIDE_ACCEPTOR) {
-		http1_end(f, side);
-		conclude_all(f, ENDING_CLOSED, bpf_ktime_get_ns());
-	}
+	if (t->parts->seg.flags & (TCP_FIN | TCP_RST) || f->finned)
+		http1_closing(f, side, t->parts->seg.seq + t->parts->seg.len, t->parts->seg.flags, bpf_ktime_get_ns());
 }
 
 /* A connection that is not worth a look any more makes room. */
@@ -298,6 +296,28 @@ static always_inline void release(struct tap *t, struct flow *f)
 		if (info)
 			info->not_http = 1;
 	}
+	bpf_map_delete_elem(&flows, &t->fingerprint);
+}
+
+/* A new connection, though the ports may be those of an old one whose end nobody saw. */
+static always_inline void new_connection(struct tap *t)
+{
+	notice(t->fingerprint);
+	notice(passing(t->fingerprint));
+	if (t->parts->seg.flags & TCP_ACK)
+		return;
+	if (t->parts->seg.len)
+		count(STAT_SYN_DATA);
+	struct flow *f = bpf_map_lookup_elem(&flows, &t->fingerprint);
+	/* A SYN that came twice is not another connection's. */
+	if (!f || (f->opened && f->isn[SIDE_OPENER] == t->parts->seg.seq) || !lock_flow(f, t->fingerprint))
+		return;
+	http1_over(f, ENDING_CLOSED, bpf_ktime_get_ns());
+	forget_line(f, SIDE_OPENER);
+	forget_line(f, SIDE_ACCEPTOR);
+	f->ended = 1;
+	unlock_flow(f);
+	count(STAT_FLOWS_ENDED);
 	bpf_map_delete_elem(&flows, &t->fingerprint);
 }
 
@@ -314,9 +334,7 @@ static always_inline void tap_packet(struct tap *t)
 	}
 	find_ends(t);
 	if (t->parts->seg.flags & TCP_SYN) {
-		/* A new connection, though the ports may be those of an old one. */
-		notice(t->fingerprint);
-		notice(passing(t->fingerprint));
+		new_connection(t);
 		return;
 	}
 	if (is_ignored(t->fingerprint) || (t->hook == HOOK_INGRESS && is_ignored(passing(t->fingerprint))))
@@ -341,14 +359,15 @@ static always_inline void tap_packet(struct tap *t)
 }
 
 /* The last of a socket: what still waits for a response will not get one. */
-static always_inline void socket_closed(struct bpf_sock *sk, __u32 was)
+static always_inline void socket_closed(struct bpf_sock_ops *ops, struct bpf_sock *sk)
 {
+	__u32 was = ops->args[0];
 	struct sock_info *info = bpf_sk_storage_get(&sockets, sk, 0, 0);
 
 	if (!info)
 		return;
 	info->ended = 1;
-	if (!info->linked)
+	if (!info->flow_id)
 		return;
 	struct flow *f = bpf_map_lookup_elem(&flows, &info->flow);
 	if (!f)
@@ -357,11 +376,19 @@ static always_inline void socket_closed(struct bpf_sock *sk, __u32 was)
 		count(STAT_CONTENDED);
 		return;
 	}
+	/* A new connection may have its ports by now. */
+	if (f->id != info->flow_id) {
+		unlock_flow(f);
+		return;
+	}
+	/* What the acceptor sent, by this socket's own account; a FIN has a number too. */
+	__u32 here = sk_field(ops, snd_nxt), there = sk_field(ops, rcv_nxt);
+	__u32 sent = info->role == ROLE_ACCEPTOR ? here : there;
+	if ((__s32)(sent - f->half[SIDE_ACCEPTOR].next_seq) > 1)
+		f->half[SIDE_ACCEPTOR].missed = 1;
 	/* From these two a socket only goes straight to CLOSE when the connection was reset or aborted. */
 	bool reset = was == BPF_TCP_ESTABLISHED || was == BPF_TCP_CLOSE_WAIT;
-	if (!reset)
-		http1_end(f, SIDE_ACCEPTOR);
-	conclude_all(f, reset ? ENDING_RESET : ENDING_CLOSED, bpf_ktime_get_ns());
+	http1_over(f, reset ? ENDING_RESET : ENDING_CLOSED, bpf_ktime_get_ns());
 	bool last = f->sockets <= 1;
 	if (f->sockets)
 		f->sockets--;

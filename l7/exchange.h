@@ -145,6 +145,7 @@ static always_inline struct exchange *begin(struct flow *f, __u64 now, __u32 seq
 		f->response.status = 0;
 		f->response.first_ns = 0;
 		f->response.headed = 0;
+		f->half[SIDE_ACCEPTOR].missed = 0;
 	}
 	__u64 bit = 1ULL << (f->next & 63);
 	f->heads &= ~bit;

@@ -47,15 +47,11 @@ func readTarget(method, target string, s *Span) {
 		return
 	}
 	if !strings.HasPrefix(target, "/") && target != "*" {
-		if scheme, rest, ok := strings.Cut(target, "://"); ok {
+		if scheme, rest, ok := strings.Cut(target, "://"); ok && isScheme(scheme) {
 			s.Scheme = strings.ToLower(scheme)
 			authority, path := rest, ""
 			if i := strings.IndexAny(rest, "/?"); i >= 0 {
 				authority, path = rest[:i], rest[i:]
-			}
-			// Whatever stands before "@" may be a password.
-			if i := strings.LastIndexByte(authority, '@'); i >= 0 {
-				authority = authority[i+1:]
 			}
 			s.Host, s.Port = splitHost(authority)
 			if s.Port == 80 && s.Scheme == "https" && !strings.HasSuffix(authority, ":80") {
@@ -73,9 +69,24 @@ func readTarget(method, target string, s *Span) {
 	}
 }
 
+// isScheme tells a URI's scheme (RFC 3986, section 3.1) from text in which "://" only occurs.
+func isScheme(s string) bool {
+	for i := range len(s) {
+		c := s[i] | 0x20
+		if !(c >= 'a' && c <= 'z') && (i == 0 || !strings.ContainsRune("0123456789+-.", rune(s[i]))) {
+			return false
+		}
+	}
+	return s != ""
+}
+
 // splitHost parts a host and its port, 80 where it names none. A host that can't be one is unknown.
 func splitHost(hostport string) (string, uint16) {
-	if hostport == "" {
+	// Whatever stands before "@" may be a password.
+	if i := strings.LastIndexByte(hostport, '@'); i >= 0 {
+		hostport = hostport[i+1:]
+	}
+	if hostport == "" || strings.ContainsAny(hostport, " /?#\\<>\"") {
 		return "", 0
 	}
 	host, port := hostport, ""

@@ -64,21 +64,30 @@ static always_inline bool is_token_byte(__u8 c)
 	return c < 128 && ((c < 64 ? TOKEN_LOW : TOKEN_HIGH) >> (c & 63) & 1);
 }
 
-/* The first bytes of a segment could begin a request: a token, then a space, as far as they reach. */
-static always_inline bool begins_request(__u64 text, __u32 len)
+__noinline int is_method(__u64 text, __u32 len)
 {
 	for (__u32 i = 0; i < 8; i++) {
 		__u8 c = text >> (8 * i);
 		if (i >= len)
-			return true;
+			return 1;
 		if (c == ' ')
 			return i > 0;
 		if ((c == '\r' || c == '\n') && i < 4)
 			continue;
 		if (!is_token_byte(c))
-			return false;
+			return 0;
 	}
-	return true;
+	return 1;
+}
+
+/* The first bytes of a segment could begin a request: a token, then a space, as far as they reach. */
+static always_inline bool begins_request(__u64 text, __u32 len)
+{
+	/* Most of them without a call. */
+	if (len >= 5 && ((text & FIRST(4)) == WORD('G', 'E', 'T', ' ', 0, 0, 0, 0) ||
+			 (text & FIRST(5)) == WORD('P', 'O', 'S', 'T', ' ', 0, 0, 0)))
+		return true;
+	return is_method(text, len);
 }
 
 static always_inline bool begins_response(__u64 text, __u32 len)
@@ -111,6 +120,8 @@ __noinline int lose(struct flow *f, __u32 side, __u32 stat)
 
 	half->state = HALF_LOST;
 	half->resynced = 0;
+	half->proving = 0;
+	half->body = BODY_UNKNOWN;
 	forget_line(f, side);
 	count(STAT_DESYNC);
 	if (side == SIDE_OPENER)
@@ -167,8 +178,16 @@ __noinline int keep(struct exchange *ex, const struct window *win, __u32 idx, __
 		return 0;
 	__u32 field = field_max & 7, max = field_max >> 3, used = ex->used, room;
 
-	if (field >= FIELDS || idx >= LINE_MAX || ex->fields[field].len)
+	if (field >= FIELDS || idx >= LINE_MAX)
 		return 0;
+	if (ex->fields[field].len) {
+		/* The first one counts; of a list it is not all. */
+		if (field == FIELD_TRACESTATE) {
+			ex->cut |= 1 << field;
+			count(STAT_FIELD_CUT);
+		}
+		return 0;
+	}
 	/* The copy's bound has to be a constant for each range of used, or the verifier can't add them. */
 	room = used <= EXCHANGE_TEXT - 640 ? 640 :
 	       used <= EXCHANGE_TEXT - 256 ? 256 :
@@ -517,6 +536,8 @@ static always_inline void header(struct walk *w, struct half *half, __u32 idx, _
 		return;
 
 	__u32 kept = FIELDS;
+	if (name == NAME_TRACESTATE && !w->flow->trusted)
+		return;
 	if (name == NAME_HOST)
 		kept = FIELD_MAX(FIELD_HOST, HOST_MAX);
 	else if (name == NAME_USER_AGENT)
@@ -536,6 +557,12 @@ static always_inline void header(struct walk *w, struct half *half, __u32 idx, _
 		read_context(ex, win, name, value);
 }
 
+static always_inline bool is_version(__u64 text)
+{
+	return text == WORD('H', 'T', 'T', 'P', '/', '1', '.', '1') ||
+	       text == WORD('H', 'T', 'T', 'P', '/', '1', '.', '0');
+}
+
 static always_inline bool ends_in_version(const struct window *win, __u32 idx, __u32 len)
 {
 	__u32 at = idx + len - 9;
@@ -543,9 +570,48 @@ static always_inline bool ends_in_version(const struct window *win, __u32 idx, _
 	/* A method and a target of one byte each, their spaces, and the version. */
 	if (len < 12 || at >= LINE_MAX || win->bytes[at] != ' ')
 		return false;
-	__u64 version = load64(win->bytes + at + 1);
-	return version == WORD('H', 'T', 'T', 'P', '/', '1', '.', '1') ||
-	       version == WORD('H', 'T', 'T', 'P', '/', '1', '.', '0');
+	return is_version(load64(win->bytes + at + 1));
+}
+
+/* It speaks HTTP/1. */
+static always_inline void take(struct flow *f)
+{
+	if (f->taken)
+		return;
+	f->taken = 1;
+	count(STAT_FLOWS);
+}
+
+/*
+ * More of a request line that is longer than the window: only its end says whether it is one. Its last eight bytes are
+ * put together from the parts; a CR at a part's end is the line end's.
+ */
+__noinline int prove(struct flow *f, const struct window *win, __u32 idx, __u32 len, __u32 ended)
+{
+	if (!f || !win || idx >= LINE_MAX || len > LINE_MAX)
+		return 0;
+	struct half *half = &f->half[SIDE_OPENER];
+	__u32 last = idx + len - 1;
+
+	opaque(last);
+	if (len && last < LINE_MAX && win->bytes[last] == '\r')
+		len--;
+	last = idx + len - 8;
+	opaque(last);
+	if (len >= 8 && last < LINE_MAX)
+		half->tail = load64(win->bytes + last);
+	else if (len)
+		half->tail = half->tail >> (8 * (len & 7)) | load64(win->bytes + idx) << (64 - 8 * (len & 7));
+	if (!ended)
+		return 0;
+	half->proving = 0;
+	if (is_version(half->tail)) {
+		take(f);
+		return 0;
+	}
+	drop_newest(f, STAT_DROP_MALFORMED);
+	malformed(f, SIDE_OPENER);
+	return 0;
 }
 
 static always_inline void request_line(struct walk *w, struct half *half, __u32 idx, __u32 len, bool whole)
@@ -560,17 +626,17 @@ static always_inline void request_line(struct walk *w, struct half *half, __u32 
 	if (half->resynced)
 		count(STAT_RESYNC);
 	half->resynced = 0;
-	if (!f->taken) {
-		f->taken = 1;
-		count(STAT_FLOWS);
-	}
+	if (whole)
+		take(f);
 	struct exchange *ex = begin(f, f->begun_ns, f->begun_seq, f->begun_ack);
 	half->body = 0;
 	half->state = HALF_HEAD;
 	half->framing = FRAMING_NONE;
 	keep(ex, w->win, idx, len, FIELD_MAX(FIELD_REQUEST_LINE, REQUEST_LINE_MAX));
-	if (!whole)
+	if (!whole) {
 		ex->cut |= 1 << FIELD_REQUEST_LINE;
+		half->proving = 1;
+	}
 	__u64 bit = 1ULL << (f->held & 63);
 	if ((text & FIRST(5)) == WORD('H', 'E', 'A', 'D', ' ', 0, 0, 0))
 		f->heads |= bit;
@@ -885,6 +951,8 @@ static long http1_step(__u64 i, struct walk *w)
 	}
 	if (half->skipping) {
 		half->skipping = !ended;
+		if (half->proving)
+			prove(f, w->win, idx, len, ended);
 	} else {
 		half->skipping = !ended;
 		__u32 last = lf - 1;
@@ -892,6 +960,8 @@ static long http1_step(__u64 i, struct walk *w)
 		if (ended && len && last < LINE_MAX && w->win->bytes[last] == '\r')
 			len--;
 		line(w, half, idx, len, ended);
+		if (!ended && half->proving)
+			prove(f, w->win, idx, len, 0);
 	}
 	if (half->state == HALF_BODY) {
 body:
@@ -938,13 +1008,24 @@ static always_inline bool resync(struct walk *w, struct half *half, bool turn)
 	return true;
 }
 
-/* Bytes are missing before this segment: no harm inside of a body, which is skipped anyway. */
-static always_inline bool absorb(struct half *half, __u32 gap)
+/* Bytes were never seen: no harm inside of a body, which is skipped anyway, nor where they are all the rest of it. */
+static always_inline bool absorb(struct flow *f, __u32 side, __u32 gap)
 {
+	struct half *half = &f->half[side & 1];
+
 	if (half->skipping)
 		return false;
 	if (half->state == HALF_UNTIL_CLOSE) {
 		half->body += gap;
+		return true;
+	}
+	if (half->state == HALF_BODY && half->remain == gap) {
+		half->remain = 0;
+		half->body += gap;
+		half->state = HALF_START;
+		half->head = 0;
+		if (side == SIDE_ACCEPTOR)
+			conclude_first(f, ENDING_RESPONSE, half->last_ns);
 		return true;
 	}
 	if ((half->state != HALF_BODY || half->remain <= gap) && (half->state != HALF_CHUNK || half->remain <= gap + 2))
@@ -952,6 +1033,29 @@ static always_inline bool absorb(struct half *half, __u32 gap)
 	half->remain -= gap;
 	half->body += gap;
 	return true;
+}
+
+/* There is a gap before what comes next of a side. */
+__noinline int miss_bytes(struct flow *f, __u32 side, __u32 gap)
+{
+	if (!f || absorb(f, side, gap))
+		return 0;
+	if (side == SIDE_OPENER && f->half[SIDE_OPENER].state == HALF_START)
+		miss(f);
+	lose(f, side, STAT_DROP_GAP);
+	return 0;
+}
+
+/* The peer confirms bytes of this side that were never seen, and so never will be. */
+static always_inline void confirmed(struct flow *f, __u32 side, __u32 ack)
+{
+	struct half *half = &f->half[side & 1];
+	__s32 gap = ack - half->next_seq;
+
+	if (gap <= 0 || half->state == HALF_LOST || half->state == HALF_OFF)
+		return;
+	half->next_seq = ack;
+	miss_bytes(f, side, gap);
 }
 
 /* Takes one segment of a direction through the parser. The flow is locked. */
@@ -969,6 +1073,7 @@ __noinline int http1_segment(struct packet *packet, struct flow *f, const struct
 	};
 	struct half *half = &f->half[a->side & 1];
 	bool turn = f->last_side != a->side;
+	bool was_lost = half->state == HALF_LOST;
 	__s32 ahead = a->seq - half->next_seq;
 
 	if (!w.win || half->state == HALF_OFF)
@@ -979,24 +1084,23 @@ __noinline int http1_segment(struct packet *packet, struct flow *f, const struct
 	w.win->idx = 0;
 	w.win->filled = 0;
 	f->last_side = a->side;
+	confirmed(f, !a->side, a->ack);
 	if (a->side == SIDE_OPENER && turn)
 		settle(f);
-	/* The peer confirms bytes that were not seen here: the head that is being read has a hole. */
-	if (a->side == SIDE_ACCEPTOR && f->half[SIDE_OPENER].state == HALF_HEAD &&
-	    (__s32)(a->ack - f->half[SIDE_OPENER].next_seq) > 0)
-		lose(f, SIDE_OPENER, STAT_DROP_GAP);
-	if (ahead > 0 && half->state != HALF_LOST && !absorb(half, ahead)) {
-		if (a->side == SIDE_OPENER && half->state == HALF_START)
-			miss(f);
-		lose(f, a->side, STAT_DROP_GAP);
-	}
+	if (ahead > 0 && half->state != HALF_LOST)
+		miss_bytes(f, a->side, ahead);
 	if (half->state == HALF_LOST) {
 		half->next_seq = a->seq + a->end;
 		/* Behind a gap even what looks like a first line may be the rest of one. */
 		if (ahead || !resync(&w, half, turn)) {
 			half->last_ns = a->now;
+			if (a->side == SIDE_ACCEPTOR)
+				half->missed = outstanding(f) > 0;
+			else if (was_lost && turn && ahead > 0)
+				miss(f);
 			return 0;
 		}
+		half->missed = 0;
 	}
 	if (ahead < 0)
 		w.win->origin = -ahead;
@@ -1010,15 +1114,52 @@ __noinline int http1_segment(struct packet *packet, struct flow *f, const struct
 	return 0;
 }
 
-/* No more bytes come from this side. */
-static always_inline void http1_end(struct flow *f, __u32 side)
+/* The connection is over. What still waits for a response won't get one, unless it passed unread. */
+__noinline int http1_over(struct flow *f, __u32 ending, __u64 now)
 {
+	if (!f)
+		return 0;
 	struct half *half = &f->half[SIDE_ACCEPTOR];
+	bool missed = half->missed || (f->finned && half->next_seq != f->fin_seq);
 
-	if (side != SIDE_ACCEPTOR)
-		return;
-	if (half->state == HALF_UNTIL_CLOSE || (half->state == HALF_LOST && f->response.headed))
+	if (ending != ENDING_RESET &&
+	    (half->state == HALF_UNTIL_CLOSE || (half->state == HALF_LOST && f->response.headed)))
 		conclude_first(f, ENDING_RESPONSE, half->last_ns);
+	if (missed)
+		drop_all(f, STAT_DROP_GAP);
+	else
+		conclude_all(f, ending, now);
+	return 0;
+}
+
+/*
+ * A segment with FIN or RST, or one behind a FIN that came too early; seq is the number behind its bytes. What overtook
+ * bytes that are still to come ends nothing yet, and at the latest the end of a socket does.
+ */
+static always_inline void http1_closing(struct flow *f, __u32 side, __u32 seq, __u32 flags, __u64 now)
+{
+	struct half *half = &f->half[side & 1];
+
+	if (flags & TCP_RST) {
+		if (half->next_seq == seq || !f->sockets)
+			http1_over(f, ENDING_RESET, now);
+		return;
+	}
+	if (side != SIDE_ACCEPTOR) {
+		/* The FIN has a number of its own, which the peer confirms too. */
+		if (flags & TCP_FIN && half->next_seq == seq)
+			half->next_seq++;
+		return;
+	}
+	if (flags & TCP_FIN) {
+		f->finned = 1;
+		f->fin_seq = seq;
+	}
+	if (half->next_seq != f->fin_seq)
+		return;
+	http1_over(f, ENDING_CLOSED, now);
+	half->next_seq++;
+	f->finned = 0;
 }
 
 #endif

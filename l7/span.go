@@ -121,7 +121,7 @@ type Span struct {
 	TraceState     string // the caller's, with ambit's ot=th written in
 	Status         int    // 0 is none
 
-	RequestBody  int64 // bytes
+	RequestBody  int64 // bytes; below 0 where some were never seen
 	ResponseBody int64
 
 	Local  netip.AddrPort // the span's own socket

@@ -35,6 +35,27 @@ static long sweep_flow(void *map, __u64 *key, struct flow *f, struct sweep *s)
 	return 0;
 }
 
+/* Nobody will see what comes of it. */
+static long abandon_flow(void *map, __u64 *key, struct flow *f, void *unused)
+{
+	if (!lock_flow(f, *key))
+		return 0;
+	drop_all(f, STAT_DROP_PAUSED);
+	forget_line(f, SIDE_OPENER);
+	forget_line(f, SIDE_ACCEPTOR);
+	f->ended = 1;
+	unlock_flow(f);
+	count(STAT_FLOWS_ENDED);
+	bpf_map_delete_elem(&flows, key);
+	return 0;
+}
+
+/* Once nothing is attached any more. */
+static always_inline void abandon_flows(void)
+{
+	bpf_for_each_map_elem(&flows, abandon_flow, 0, 0);
+}
+
 static always_inline void sweep_flows(void)
 {
 	struct sweep s = { bpf_ktime_get_ns() };

@@ -34,6 +34,12 @@ static always_inline __u32 hex8(__u64 text, __u64 *bad)
 	return v | v >> 16;
 }
 
+/* The highest bit of each byte that is an upper-case letter, of bytes that are hex digits or dashes. */
+static always_inline __u64 upper_case(__u64 text)
+{
+	return (text << 1) & ~(text << 2) & 0x80 * EACH;
+}
+
 static always_inline __u64 hex16(const __u8 *p, __u64 *bad)
 {
 	__u64 low = hex8(load64(p), bad);
@@ -75,7 +81,9 @@ static always_inline void store_decision(struct exchange *ex, bool sampled)
 		ex->flags &= ~EXCHANGE_PARENT_SAMPLED;
 }
 
-/* "00-" 32 digits "-" 16 digits "-" 2 digits; a later version may go on behind another "-". It beats b3. */
+/*
+ * "00-" 32 digits "-" 16 digits "-" 2 digits, in lower case; a later version may go on behind another "-". It beats b3.
+ */
 static always_inline void read_traceparent(struct exchange *ex, const __u8 *v, __u32 len)
 {
 	__u64 bad = 0;
@@ -89,6 +97,9 @@ static always_inline void read_traceparent(struct exchange *ex, const __u8 *v, _
 	if (version == 0xff || (version == 0 && len != 55) || (len > 55 && v[55] != '-'))
 		return;
 	__u64 high = hex16(v + 3, &bad), low = hex16(v + 19, &bad), parent = hex16(v + 36, &bad);
+	for (__u32 i = 0; i < 48; i += 8)
+		bad |= upper_case(load64(v + i));
+	bad |= upper_case(load64(v + 47));
 	if (bad || !(high | low) || !parent)
 		return;
 	store_trace(ex, high, low);

@@ -239,23 +239,30 @@ static __noinline void link_socket(struct tap *t, struct flow *f, __u32 side, st
 	remote_of(sk, &ends->remote[side]);
 	if (!info)
 		return;
-	if (info->role && !info->linked) {
+	if (info->role && info->flow_id != f->id) {
 		info->flow = t->fingerprint;
-		info->linked = 1;
+		info->flow_id = f->id;
 		f->sockets++;
 	}
 	if (side == SIDE_ACCEPTOR && (info->opener_traced || info->opener_untraced))
 		f->opener_traced = info->opener_traced;
 }
 
-static always_inline bool is_excluded_port(const struct tap *t)
+static always_inline bool is_excluded_port(__u16 port)
 {
-	__u16 src = t->parts->seg.src.port, dst = t->parts->seg.dst.port;
+	return port == PORT_HBONE || (have_excluded_ports && bpf_map_lookup_elem(&excluded_ports, &port));
+}
 
-	if (src == PORT_HBONE || dst == PORT_HBONE)
-		return true;
-	return have_excluded_ports &&
-	       (bpf_map_lookup_elem(&excluded_ports, &src) || bpf_map_lookup_elem(&excluded_ports, &dst));
+/* Behind a redirect the ports of the wire and those that the sockets know are not the same: each counts. */
+static always_inline bool has_excluded_port(const struct tap *t)
+{
+	return is_excluded_port(t->parts->seg.src.port) || is_excluded_port(t->parts->seg.dst.port) ||
+	       is_excluded_port(t->parts->remote.port);
+}
+
+static always_inline bool socket_has_excluded_port(struct bpf_sock *sk)
+{
+	return is_excluded_port(sk->src_port) || is_excluded_port(bpf_ntohs(sk->dst_port));
 }
 
 static always_inline __u8 cidr_of(const struct endpoint *e)

@@ -16,7 +16,13 @@ struct kernfs_node {
 	__u64 id;
 };
 
+struct cgroup_subsys_state {
+	struct cgroup_subsys_state *parent;
+};
+
+/* A cgroup begins with the state that names its parent's. */
 struct cgroup {
+	struct cgroup_subsys_state self;
 	struct kernfs_node *kn;
 };
 
@@ -74,6 +80,17 @@ struct bpf_iter__task_file {
 
 #define MPTCP_PROTOCOL 262
 
+static always_inline bool cgroup_is_excluded(struct cgroup *cgroup)
+{
+	for (int depth = 0; depth < CGROUP_DEPTHS && cgroup; depth++) {
+		__u64 id = cgroup->kn->id;
+		if (bpf_map_lookup_elem(&excluded_cgroups, &id))
+			return true;
+		cgroup = (struct cgroup *)cgroup->self.parent;
+	}
+	return false;
+}
+
 static always_inline void take_inventory(struct bpf_iter__task_file *ctx)
 {
 	struct task_struct *task = ctx->task;
@@ -107,6 +124,8 @@ static always_inline void take_inventory(struct bpf_iter__task_file *ctx)
 	info->party.netns = sk->__sk_common.skc_net.net->net_cookie;
 	info->party.cgroup = sk->sk_cgrp_data.cgroup->kn->id;
 	BPF_CORE_READ_INTO(&info->party.comm, leader, comm);
+	if (excluded_cgroup_depths && cgroup_is_excluded(sk->sk_cgrp_data.cgroup))
+		info->party.flags |= PARTY_EXCLUDED;
 	/* A process that listens by MPTCP, as every Go server does, holds a socket around the one that accepts. */
 	if (sk->sk_protocol == MPTCP_PROTOCOL) {
 		struct listener_key key = { info->party.netns, sk->__sk_common.skc_num };

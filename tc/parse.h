@@ -10,11 +10,6 @@
 #define VLANS_MAX 2
 #define EXTENSIONS_MAX 6
 
-#define TCP_FIN 0x01
-#define TCP_SYN 0x02
-#define TCP_RST 0x04
-#define TCP_ACK 0x10
-
 #define PORT_HBONE 15008
 
 static always_inline void endpoint_v4(struct endpoint *e, __u32 addr)
@@ -84,6 +79,24 @@ struct tcp {
 };
 
 /*
+ * A device without link-layer header (a TUN, WireGuard) begins with the IP header, in whose addresses an Ethernet type may
+ * be found too. Its first byte tells them apart, and where a hardware address begins alike, where the network header is:
+ * the last byte that can be read directly is as far behind it as behind the packet's start, or nearer.
+ */
+static always_inline bool begins_with_ip(struct __sk_buff *skb)
+{
+	void *data = (void *)(long)skb->data, *data_end = (void *)(long)skb->data_end;
+	__u32 reach = skb->data_end - skb->data;
+	__u8 *first = data, byte;
+
+	if ((void *)(first + 1) > data_end)
+		return false;
+	if (*first >> 4 != (skb->protocol == bpf_htons(0x0800) ? 4 : 6) || !is_ip(skb->protocol))
+		return false;
+	return bpf_skb_load_bytes_relative(skb, reach - 1, &byte, 1, BPF_HDR_START_NET) == 0;
+}
+
+/*
  * Fills s and answers true for a TCP segment that carries bytes, or opens or ends a connection.
  * Fragments are no segments: TCP avoids them, and only their first part would have the ports.
  */
@@ -97,10 +110,8 @@ static always_inline bool parse_segment(struct __sk_buff *skb, struct segment *s
 	__u32 off = 0, total = 0;
 	__u8 proto;
 
-	/* A device without link-layer header (a TUN) begins with the IP header. */
-	__u16 *ethertype = at(__u16, 12);
-	__u16 type = *ethertype;
-	if (is_ip(type) || is_vlan(type)) {
+	__u16 type = *at(__u16, 12);
+	if ((is_ip(type) || is_vlan(type)) && !begins_with_ip(skb)) {
 		off = ETH_LEN;
 		for (int i = 0; i < VLANS_MAX && is_vlan(type); i++) {
 			type = *at(__u16, off + 2);

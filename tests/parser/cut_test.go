@@ -349,6 +349,39 @@ func TestResetInABody(t *testing.T) {
 	}
 }
 
+// A first line that is longer than what is looked at shows by its end alone whether it is a request's.
+func TestLongFirstLine(t *testing.T) {
+	d := start(t)
+	for _, c := range []struct {
+		about, end string
+		is         bool
+	}{
+		{"a request", " HTTP/1.1\r\n", true},
+		{"a request of HTTP/1.0 that ends in a bare line feed", " HTTP/1.0\n", true},
+		{"another version", " HTTP/1.2\r\n", false},
+		{"another protocol", "\r\n", false},
+		{"a text that goes on", " HTTP/1.1 and more\r\n", false},
+	} {
+		t.Run(c.about, func(t *testing.T) {
+			for size := 760; size < 1700; size += 1 + size%7 {
+				line := "1063 <165>1 user=admin password=hunter2 "
+				line += strings.Repeat("x", size-len(line)) + c.end
+				talk := conversation{ask(line + "Host: h\r\n\r\n"), reply("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")}
+				whole := len(line)
+				for _, cuts := range [][]int{nil, {whole - 1}, {whole - 2}, {whole - 5}, {whole - 9}, {whole - 12}, {700, whole - 3, whole - 2, whole - 1}, {768}, {769, 770, 775}} {
+					o := d.run(t, played(talk.segments(cuts...)))[0]
+					if err := o.check(); err != nil {
+						t.Fatalf("%d bytes, cut at %v: %v", len(line), cuts, err)
+					}
+					if is := len(o.records) == 1 && o.records[0].Status == 200; is != c.is || (!is && len(o.records) > 0) {
+						t.Fatalf("%d bytes, cut at %v: %d records, %v", len(line), cuts, len(o.records), o.counters)
+					}
+				}
+			}
+		})
+	}
+}
+
 // A head of more than 16 KiB is dropped and counted, and the next message is right.
 func TestHeadTooLong(t *testing.T) {
 	d := start(t)

@@ -19,9 +19,6 @@
 
 #include "../../l7/http1.h"
 
-#define FIN 0x01
-#define RST 0x04
-
 struct host_report report;
 struct host_map waiting, carries, windows, rates, reds;
 struct host_ring records;
@@ -154,6 +151,7 @@ static void connect_flow(void)
 	flow->last_side = SIDES;
 	flow->id = 1;
 	flow->trusted = trusted;
+	flow->sockets = SIDES;
 	for (__u32 side = 0; side < SIDES; side++) {
 		flow->exchange.ends.party[side].flags = PARTY_KNOWN | PARTY_APP;
 		flow->half[side].next_seq = isn[side] + 1;
@@ -207,12 +205,8 @@ static void feed_segment(void)
 			report.most_steps = took - allowed;
 	}
 	free(bytes);
-	if (ending & RST) {
-		conclude_all(flow, ENDING_RESET, now);
-	} else if (ending & FIN && a.side == SIDE_ACCEPTOR) {
-		http1_end(flow, a.side);
-		conclude_all(flow, ENDING_CLOSED, now);
-	}
+	if (ending & (TCP_FIN | TCP_RST) || flow->finned)
+		http1_closing(flow, a.side, a.seq + a.end, ending, now);
 }
 
 /* As socket_closed in classify.h. */
@@ -220,9 +214,7 @@ static void close_socket(void)
 {
 	__u8 reset = get8();
 
-	if (!reset)
-		http1_end(flow, SIDE_ACCEPTOR);
-	conclude_all(flow, reset ? ENDING_RESET : ENDING_CLOSED, now);
+	http1_over(flow, reset ? ENDING_RESET : ENDING_CLOSED, now);
 	forget_line(flow, SIDE_OPENER);
 	forget_line(flow, SIDE_ACCEPTOR);
 }
