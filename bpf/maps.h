@@ -6,7 +6,7 @@
 #include "platform.h"
 #include "abi.h"
 
-/* How far a direction of a connection has been parsed. Drawn in l7/http1.h. */
+/* How far a direction of a connection has been parsed. Drawn in l7/message.h. */
 struct half {
 	__u64 remain; /* of a body or chunk */
 	__u64 body; /* bytes of the current message's body so far */

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/*
+ * HTTP/1.0 and 1.1, one direction of a connection:
+ *
+ *              +----------------------- no body --------------------+
+ *              v                                                    |
+ *   START --first line--> HEAD --empty line--> BODY ----------------+
+ *     ^                     |                  CHUNK_SIZE <-> CHUNK |
+ *     |                     |                  TRAILER -------------+
+ *     |                     |                  UNTIL_CLOSE --FIN--> (end)
+ *     |                     +--101, CONNECT--> OFF
+ *     +--a segment that begins a message-- LOST <--gap, nonsense-- (any)
+ *
+ * Lines are read whole from the window; one that a segment breaks off waits in the map carries. Bodies are skipped
+ * by arithmetic, so a segment inside of one costs nothing but its header.
+ */
+#ifndef AMBIT_MESSAGE_H
+#define AMBIT_MESSAGE_H
+
+#include "text.h"
+
+enum half_state {
+	HALF_START, /* between messages */
+	HALF_HEAD, /* in the lines of a head */
+	HALF_BODY, /* remain bytes are left */
+	HALF_CHUNK_SIZE, /* the next line is a chunk's size */
+	HALF_CHUNK, /* remain bytes are left of a chunk and its line end */
+	HALF_TRAILER, /* behind the last chunk */
+	HALF_UNTIL_CLOSE, /* a body that the connection's end ends */
+	HALF_LOST, /* it is not known where the next message begins */
+	HALF_OFF, /* no more HTTP/1 follows */
+};
+
+enum framing {
+	FRAMING_NONE,
+	FRAMING_LENGTH,
+	FRAMING_CHUNKED,
+	FRAMING_CLOSE, /* transfer-encoding without chunked at its end */
+	FRAMING_INVALID,
+};
+
+static always_inline void forget_line(struct flow *f, __u32 side)
+{
+	struct part_key key = { f->id, side };
+
+	if (f->half[side & 1].carried) {
+		bpf_map_delete_elem(&carries, &key);
+		f->half[side & 1].carried = 0;
+	}
+	f->half[side & 1].skipping = 0;
+}
+
+/*
+ * A direction lost its place. What depends on the missing bytes is dropped and counted; an exchange whose
+ * response head was whole only lost the exact end of its body, which the next turn tells.
+ */
+__noinline int lose(struct flow *f, __u32 side, __u32 stat)
+{
+	if (!f)
+		return 0;
+	struct half *half = &f->half[side & 1];
+
+	half->state = HALF_LOST;
+	half->resynced = 0;
+	half->proving = 0;
+	half->body = BODY_UNKNOWN;
+	forget_line(f, side);
+	count(STAT_DESYNC);
+	if (side == SIDE_OPENER)
+		drop_newest(f, stat);
+	else if (outstanding(f) != 1 || !f->response.headed)
+		drop_all(f, stat);
+	return 0;
+}
+
+/* Counts a request of which nothing was seen. */
+static always_inline void miss(struct flow *f)
+{
+	__u32 n = is_app(&f->exchange, SIDE_OPENER) + is_app(&f->exchange, SIDE_ACCEPTOR);
+
+	count_n(STAT_SEEN, n);
+	count_n(STAT_DROP_GAP, n);
+}
+
+/* The connection turned out to speak something else, or to be no longer worth watching. */
+static always_inline void give_up(struct flow *f)
+{
+	f->ended = 1;
+	f->half[SIDE_OPENER].state = HALF_OFF;
+	f->half[SIDE_ACCEPTOR].state = HALF_OFF;
+	/* Its flow is about to be deleted, and then nobody knows the key of what was carried. */
+	forget_line(f, SIDE_OPENER);
+	forget_line(f, SIDE_ACCEPTOR);
+}
+
+static always_inline void malformed(struct flow *f, __u32 side)
+{
+	struct half *half = &f->half[side & 1];
+
+	if (!f->taken) {
+		count(STAT_NOT_HTTP);
+		give_up(f);
+	} else if (half->resynced) {
+		half->state = HALF_LOST;
+		half->resynced = 0;
+	} else {
+		if (side == SIDE_OPENER && half->state == HALF_START) {
+			__u32 n = is_app(&f->exchange, SIDE_OPENER) + is_app(&f->exchange, SIDE_ACCEPTOR);
+			count_n(STAT_SEEN, n);
+			count_n(STAT_DROP_MALFORMED, n);
+		}
+		lose(f, side, STAT_DROP_MALFORMED);
+	}
+}
+
+/* The exchange whose response lost its end is over when its client asks again. */
+static always_inline void settle(struct flow *f)
+{
+	if (f->half[SIDE_ACCEPTOR].state != HALF_LOST || !outstanding(f))
+		return;
+	if (f->response.headed)
+		conclude_first(f, ENDING_RESPONSE, f->half[SIDE_ACCEPTOR].last_ns);
+	drop_all(f, STAT_DROP_GAP);
+}
+
+/* Bytes were never seen: no harm inside of a body, which is skipped anyway, nor where they are all the rest of it. */
+static always_inline bool absorb(struct flow *f, __u32 side, __u32 gap)
+{
+	struct half *half = &f->half[side & 1];
+
+	if (half->skipping)
+		return false;
+	if (half->state == HALF_UNTIL_CLOSE) {
+		half->body += gap;
+		return true;
+	}
+	if (half->state == HALF_BODY && half->remain == gap) {
+		half->remain = 0;
+		half->body += gap;
+		half->state = HALF_START;
+		half->head = 0;
+		if (side == SIDE_ACCEPTOR)
+			conclude_first(f, ENDING_RESPONSE, half->last_ns);
+		return true;
+	}
+	if ((half->state != HALF_BODY || half->remain <= gap) && (half->state != HALF_CHUNK || half->remain <= gap + 2))
+		return false;
+	half->remain -= gap;
+	half->body += gap;
+	return true;
+}
+
+/* There is a gap before what comes next of a side. */
+__noinline int miss_bytes(struct flow *f, __u32 side, __u32 gap)
+{
+	if (!f || absorb(f, side, gap))
+		return 0;
+	if (side == SIDE_OPENER && f->half[SIDE_OPENER].state == HALF_START)
+		miss(f);
+	lose(f, side, STAT_DROP_GAP);
+	return 0;
+}
+
+/* The peer confirms bytes of this side that were never seen, and so never will be. */
+static always_inline void confirmed(struct flow *f, __u32 side, __u32 ack)
+{
+	struct half *half = &f->half[side & 1];
+	__s32 gap = ack - half->next_seq;
+
+	if (gap <= 0 || half->state == HALF_LOST || half->state == HALF_OFF)
+		return;
+	half->next_seq = ack;
+	miss_bytes(f, side, gap);
+}
+
+#endif
