@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -26,8 +27,9 @@ type Reader struct {
 	ring   *ringbuf.Reader
 	sample ringbuf.Record
 	// file is the ring buffer once more, and conn what waits for it.
-	file *os.File
-	conn syscall.RawConn
+	file   *os.File
+	conn   syscall.RawConn
+	closed atomic.Bool
 	// empty says that the ring buffer was found empty, so that the next look is worth a wait.
 	empty bool
 	// Bad counts samples that are no record: always 0 unless the daemon and its programs disagree.
@@ -42,29 +44,31 @@ func (k *Kernel) Reader() (*Reader, error) {
 	}
 	ring.SetDeadline(longAgo)
 	r := &Reader{ring: ring}
-	if r.file, err = pollable(k.objs.Records); err == nil {
-		r.conn, err = r.file.SyscallConn()
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("wait for the ring buffer: %w", err), r.Close())
+	if err := r.watch(k.objs.Records); err != nil {
+		return nil, errors.Join(fmt.Errorf("watch the ring buffer: %w", err), r.Close())
 	}
 	return r, nil
 }
 
-// pollable is the map as a file that Go's poller watches.
-func pollable(m *ebpf.Map) (*os.File, error) {
-	fd, err := unix.FcntlInt(uintptr(m.FD()), unix.F_DUPFD_CLOEXEC, 0)
+// watch gives the map to Go's poller.
+func (r *Reader) watch(records *ebpf.Map) error {
+	fd, err := unix.FcntlInt(uintptr(records.FD()), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := unix.SetNonblock(fd, true); err != nil {
-		unix.Close(fd)
-		return nil, err
+		return errors.Join(err, unix.Close(fd))
 	}
-	return os.NewFile(uintptr(fd), "ring buffer"), nil
+	r.file = os.NewFile(uintptr(fd), "ring buffer")
+	// Only a file that the poller took has deadlines.
+	if err := r.file.SetReadDeadline(time.Time{}); err != nil {
+		return err
+	}
+	r.conn, err = r.file.SyscallConn()
+	return err
 }
 
-// Next fills r with the next record. It answers false as soon as the ring buffer is found empty, and the call behind
+// Next fills rec with the next record. It answers false as soon as the ring buffer is found empty, and the call behind
 // that waits, for pollInterval at the most. Behind Close it answers os.ErrClosed.
 func (r *Reader) Next(rec *Record) (bool, error) {
 	if r.empty {
@@ -93,23 +97,26 @@ func (r *Reader) Next(rec *Record) (bool, error) {
 
 // wait returns when the kernel says that many records wait, or after pollInterval.
 func (r *Reader) wait() error {
-	if err := r.file.SetReadDeadline(time.Now().Add(pollInterval)); err != nil {
+	waited := false
+	err := r.file.SetReadDeadline(time.Now().Add(pollInterval))
+	if err == nil {
+		err = r.conn.Read(func(uintptr) (done bool) {
+			done, waited = waited, true
+			return done
+		})
+	}
+	switch {
+	case err == nil, errors.Is(err, os.ErrDeadlineExceeded):
+		return nil
+	case r.closed.Load():
 		return os.ErrClosed
 	}
-	woken := false
-	err := r.conn.Read(func(uintptr) bool {
-		before := woken
-		woken = true
-		return before
-	})
-	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-		return os.ErrClosed
-	}
-	return nil
+	return fmt.Errorf("wait for the ring buffer: %w", err)
 }
 
 // Close ends Next.
 func (r *Reader) Close() error {
+	r.closed.Store(true)
 	err := r.ring.Close()
 	if r.file != nil {
 		err = errors.Join(err, r.file.Close())
