@@ -403,6 +403,7 @@ const (
 	ambitVarUnusedReason         = "unused_reason"
 	ambitVarUnusedSide           = "unused_side"
 	ambitVarUnusedStat           = "unused_stat"
+	ambitVarWakeBytes            = "wake_bytes"
 )
 
 // loadAmbit returns the embedded CollectionSpec for ambit.
@@ -510,6 +511,7 @@ type ambitVariableSpecs struct {
 	UnusedReason         *ebpf.VariableSpec `ebpf:"unused_reason"`
 	UnusedSide           *ebpf.VariableSpec `ebpf:"unused_side"`
 	UnusedStat           *ebpf.VariableSpec `ebpf:"unused_stat"`
+	WakeBytes            *ebpf.VariableSpec `ebpf:"wake_bytes"`
 }
 
 // ambitObjects contains all objects after they have been loaded into the kernel.
@@ -607,6 +609,7 @@ type ambitVariables struct {
 	UnusedReason         *ebpf.Variable `ebpf:"unused_reason"`
 	UnusedSide           *ebpf.Variable `ebpf:"unused_side"`
 	UnusedStat           *ebpf.Variable `ebpf:"unused_stat"`
+	WakeBytes            *ebpf.Variable `ebpf:"wake_bytes"`
 }
 
 // ambitPrograms contains all programs after they have been loaded into the kernel.

@@ -17,6 +17,13 @@ SETTING __u64 id_key[2] = { 0x6d61206e6f697473, 0x7373656c72656469 };
 /* Random: nobody outside can choose addresses of which two connections have one fingerprint. */
 SETTING __u64 flow_seed = 0;
 
+/*
+ * The ring buffer wakes its reader at each multiple of this that what waits comes to; below, the reader looks by itself.
+ * A power of two, and a part of the ring buffer: where a wake-up is missed the next multiple has one. Not with every
+ * record: the reader may be at work, and a wake-up takes a microsecond here and ten there.
+ */
+SETTING __u64 wake_bytes = 65536;
+
 /* How long an exchange waits for its next byte. */
 SETTING __u64 idle_limit_ns = 60000000000ULL;
 

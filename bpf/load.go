@@ -45,6 +45,9 @@ type Cgroup struct {
 	Depth int
 }
 
+// wakeParts is how many times the kernel wakes the reader while the ring buffer fills up.
+const wakeParts = 8
+
 // CgroupDepths is the number of depths at which a cgroup can be excluded.
 const CgroupDepths = 16
 
@@ -133,6 +136,7 @@ func configure(spec *ebpf.CollectionSpec, cfg *Config) error {
 			binary.LittleEndian.Uint64(cfg.IDKey[8:]),
 		},
 		"flow_seed":              seed,
+		"wake_bytes":             uint64(spec.Maps["records"].MaxEntries / wakeParts),
 		"idle_limit_ns":          uint64(cfg.IdleLimit),
 		"trust_all":              trustsAll(cfg.TrustContext),
 		"own_tgid":               uint32(os.Getpid()),

@@ -9,12 +9,6 @@
 #include "red.h"
 #include "sample.h"
 
-/*
- * The ring buffer wakes its reader at each multiple of this that what waits comes to; below, the reader looks by itself.
- * A power of two. Not with every record from then on: the reader may be at work, and a wake-up takes a microsecond.
- */
-#define WAKE_BYTES 65536
-
 static always_inline bool is_app(const struct exchange *ex, __u32 side)
 {
 	return ex->ends.party[side].flags & PARTY_APP;
@@ -57,8 +51,8 @@ static always_inline void submit(struct exchange *ex)
 	opaque(size);
 	if (size > sizeof(*ex))
 		size = sizeof(*ex);
-	__u64 waits = bpf_ringbuf_query(&records, BPF_RB_AVAIL_DATA) & (WAKE_BYTES - 1);
-	__u64 wake = waits + size >= WAKE_BYTES ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+	__u64 waits = bpf_ringbuf_query(&records, BPF_RB_AVAIL_DATA) & (wake_bytes - 1);
+	__u64 wake = waits + size >= wake_bytes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 	if (bpf_ringbuf_output(&records, ex, size, wake))
 		count_n(STAT_DROP_RING_FULL, sides_of(ex->kept));
 	else
