@@ -7,14 +7,14 @@ import (
 )
 
 // batch turns a slab into what the OTLP clients send: one ResourceSpans per resource, one scope in each.
-// Its buffers are reused: what build returns holds until the next build.
+// Its buffers are reused: what build makes holds until the next build.
 //
-// The messages carry their encoded fields as unknown ones. Protobuf writes those out as they are, so to
-// marshal a batch is to copy it.
+// It has two forms, which share their bytes. The messages carry their encoded fields as unknown ones, which protobuf
+// writes out as they are; the payload is what that comes to.
 type batch struct {
 	scope []byte // the scope field of every ScopeSpans
 
-	out      []byte
+	payload  *payload
 	order    []uint32 // spans by resource, else as they came
 	ends     []uint32 // per resource, into order
 	messages []*tracepb.ResourceSpans
@@ -26,14 +26,14 @@ func newBatch(version string, slabBytes, slabSpans int) *batch {
 	scope := appendBytes(nil, tagScopeName, ScopeName)
 	scope = appendBytes(scope, tagScopeVersion, version)
 	return &batch{
-		scope: appendBytes(nil, tagScopeSpansScope, scope),
-		out:   make([]byte, 0, slabBytes+spanOverhead*slabSpans+usualResources*resourceOverhead),
-		order: make([]uint32, 0, slabSpans),
+		scope:   appendBytes(nil, tagScopeSpansScope, scope),
+		payload: newPayload(slabBytes + spanOverhead*slabSpans + usualResources*resourceOverhead),
+		order:   make([]uint32, 0, slabSpans),
 	}
 }
 
 // What build adds to a slab's bytes at the most: a tag and a length for each span, and for each resource
-// scope, schemas and three lengths. A slab of more than usualResources makes the buffer grow.
+// scope, schemas and four lengths. A slab of more than usualResources makes the buffer grow.
 const (
 	spanOverhead     = 6
 	resourceOverhead = 256
@@ -69,7 +69,11 @@ func (b *batch) sort(s *slab) {
 func (b *batch) build(s *slab) []*tracepb.ResourceSpans {
 	b.sort(s)
 	b.spans = len(s.spans)
-	b.out = slices.Grow(b.out[:0], len(s.buf)+spanOverhead*len(s.spans)+resourceOverhead*len(s.resources))
+	if b.payload.lent.Load() > 0 {
+		// A call that was given up still reads it.
+		b.payload = newPayload(cap(b.payload.bytes))
+	}
+	out := slices.Grow(b.payload.bytes[:0], len(s.buf)+spanOverhead*len(s.spans)+resourceOverhead*len(s.resources))
 	for len(b.messages) < len(s.resources) {
 		b.messages = append(b.messages, &tracepb.ResourceSpans{})
 	}
@@ -78,21 +82,25 @@ func (b *batch) build(s *slab) []*tracepb.ResourceSpans {
 		spans := b.order[first:b.ends[r]]
 		first = b.ends[r]
 
-		size := len(b.scope) + len(scopeSchema)
+		scope := len(b.scope) + len(scopeSchema)
 		for _, i := range spans {
-			size += sizeBytes(int(s.spans[i].len))
+			scope += sizeBytes(int(s.spans[i].len))
 		}
-		from := len(b.out)
-		b.out = appendBytes(b.out, tagResourceSpansResource, s.body(s.resources[r]))
-		b.out = append(b.out, tagResourceSpansScope)
-		b.out = appendLength(b.out, size)
-		b.out = append(b.out, b.scope...)
+		resource := s.body(s.resources[r])
+		out = append(out, tagRequestResourceSpans)
+		out = appendLength(out, sizeBytes(len(resource))+sizeBytes(scope)+len(resourceSchema))
+		from := len(out)
+		out = appendBytes(out, tagResourceSpansResource, resource)
+		out = append(out, tagResourceSpansScope)
+		out = appendLength(out, scope)
+		out = append(out, b.scope...)
 		for _, i := range spans {
-			b.out = appendBytes(b.out, tagScopeSpansSpan, s.body(s.spans[i].extent))
+			out = appendBytes(out, tagScopeSpansSpan, s.body(s.spans[i].extent))
 		}
-		b.out = append(b.out, scopeSchema...)
-		b.out = append(b.out, resourceSchema...)
-		b.messages[r].ProtoReflect().SetUnknown(b.out[from:len(b.out):len(b.out)])
+		out = append(out, scopeSchema...)
+		out = append(out, resourceSchema...)
+		b.messages[r].ProtoReflect().SetUnknown(out[from:len(out):len(out)])
 	}
+	b.payload.bytes = out
 	return b.messages[:len(s.resources)]
 }

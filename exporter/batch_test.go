@@ -1,6 +1,7 @@
 package exporter
 
 import (
+	"bytes"
 	"fmt"
 	"reflect"
 	"strings"
@@ -9,7 +10,9 @@ import (
 
 	"ambit/l7"
 
+	coltracepb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/protobuf/proto"
 )
 
 // takeNow takes what the queue has, due or not.
@@ -34,7 +37,11 @@ func TestBatchHasOneResourceSpansPerResource(t *testing.T) {
 		}
 	}
 	batch := newBatch("1.2.3", 64<<10, 100)
-	got := roundTrip(t, batch.build(takeNow(t, q)))
+	messages := batch.build(takeNow(t, q))
+	got := roundTrip(t, messages)
+	if wire, err := proto.Marshal(&coltracepb.ExportTraceServiceRequest{ResourceSpans: messages}); err != nil || !bytes.Equal(wire, batch.payload.bytes) {
+		t.Errorf("the payload is not what the messages are (%v)", err)
+	}
 	if len(got) != 4 {
 		t.Fatalf("%d ResourceSpans, not 4", len(got))
 	}

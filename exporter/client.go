@@ -91,7 +91,8 @@ func newGRPCClient(set settings) otlptrace.Client {
 		otlptracegrpc.WithRetry(otlptracegrpc.RetryConfig{Enabled: false}),
 		otlptracegrpc.WithTimeout(set.timeout),
 		otlptracegrpc.WithDialOption(
-			grpc.WithChainUnaryInterceptor(readGRPCAnswer),
+			grpc.WithChainUnaryInterceptor(sendPayload, readGRPCAnswer),
+			grpc.WithDefaultCallOptions(grpc.ForceCodecV2(newPayloadCodec())),
 			grpc.WithConnectParams(connect),
 			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingInterval, Timeout: unackedTimeout}),
 		),
@@ -106,6 +107,15 @@ func newGRPCClient(set settings) otlptrace.Client {
 	return otlptracegrpc.NewClient(opts...)
 }
 
+// sendPayload puts the payload in the place of the client's message.
+func sendPayload(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	if p := payloadOf(ctx); p != nil {
+		req = p
+	}
+	return invoke(ctx, method, req, reply, cc, opts...)
+}
+
+// readGRPCAnswer notes the answer.
 func readGRPCAnswer(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	err := invoke(ctx, method, req, reply, cc, opts...)
 	a := answerOf(ctx)

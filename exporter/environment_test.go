@@ -192,7 +192,7 @@ func TestConfigThatCannotBeUsedIsRefused(t *testing.T) {
 		{"a URL that is none, with a password", OTLPConfig{Endpoint: "http://u:secret@c:%zz"}, "http://HOST:PORT"},
 		{"a protocol that is not spoken", OTLPConfig{Endpoint: "c:1", Protocol: "http/json"}, "http/json"},
 		{"a batch that holds no span", OTLPConfig{BatchBytes: 100}, "100 bytes"},
-		{"a queue of one batch", OTLPConfig{QueueBytes: 512 << 10}, "two batches"},
+		{"a queue of one batch", OTLPConfig{QueueBytes: 512 << 10, BatchBytes: 512 << 10}, "two batches"},
 		{"a batch of less than one span", OTLPConfig{BatchSpans: -1}, "-1"},
 	}
 	for _, c := range cases {

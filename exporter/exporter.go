@@ -25,7 +25,7 @@ const SchemaURL = semconv.SchemaURL
 // ScopeName is the instrumentation scope of every span.
 const ScopeName = "ambit"
 
-// A Sink takes finished spans. Add keeps nothing of the span that it is given, never blocks on a peer and
+// A Sink takes finished spans. Add keeps no pointer to the span that it is given, never blocks on a peer and
 // counts what it cannot take. No Add may follow Close.
 type Sink interface {
 	Add(*l7.Span)

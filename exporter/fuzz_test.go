@@ -20,8 +20,13 @@ func FuzzSpan(f *testing.F) {
 		s.Port, s.Status, s.Cut = port, status, l7.Cut(cut)
 		s.Kind, s.Ending, s.HasQuery = l7.Kind(bits&1), l7.Ending(bits>>1&3), bits&8 == 0
 		e := encoder{capture: QueryCapture(bits >> 4 % 3)}
+		e.appendSpan(nil, exampleSpan())
+		body := e.appendSpan(nil, s)
+		if again, fresh := e.appendSpan(nil, s), (&encoder{capture: e.capture}).appendSpan(nil, s); string(again) != string(body) || string(fresh) != string(body) {
+			t.Fatalf("the encoding depends on what went before:\n%q\n%q\n%q", body, again, fresh)
+		}
 		var got tracepb.Span
-		if err := proto.Unmarshal(e.appendSpan(nil, s), &got); err != nil {
+		if err := proto.Unmarshal(body, &got); err != nil {
 			t.Fatal(err)
 		}
 		noUnknown(t, &got)

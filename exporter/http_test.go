@@ -92,7 +92,9 @@ func quickHTTP(c *httpCollector) OTLPConfig {
 
 func TestHTTPDelivers(t *testing.T) {
 	c := newHTTPCollector(t, nil)
-	o := startOTLP(t, quickHTTP(c))
+	cfg := quickHTTP(c)
+	cfg.QueueBytes = 8 << 20 // all of them, however busy the machine is
+	o := startOTLP(t, cfg)
 	addSpans(o, 0, 5000)
 	if err := closeWithin(t, o, 10*time.Second); err != nil {
 		t.Fatal(err)

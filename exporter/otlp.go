@@ -26,8 +26,8 @@ type OTLPConfig struct {
 	Query QueryCapture
 
 	QueueBytes int           // memory for spans that wait; 4 MiB
-	BatchBytes int           // of a batch before compression; 512 KiB
-	BatchSpans int           // in a batch; 1024
+	BatchSpans int           // in a batch; 2048
+	BatchBytes int           // of a batch before compression; 1 KiB for each span, up to 1 MiB and half of the queue
 	BatchDelay time.Duration // a span waits no longer than this for its batch to fill; 1 s
 	// Timeout is that of one attempt. Zero: OTEL_EXPORTER_OTLP_[TRACES_]TIMEOUT, else 10 s.
 	Timeout time.Duration
@@ -46,11 +46,11 @@ func (cfg OTLPConfig) withDefaults() (OTLPConfig, error) {
 	if cfg.QueueBytes == 0 {
 		cfg.QueueBytes = 4 << 20
 	}
-	if cfg.BatchBytes == 0 {
-		cfg.BatchBytes = 512 << 10
-	}
 	if cfg.BatchSpans == 0 {
-		cfg.BatchSpans = 1024
+		cfg.BatchSpans = 2048
+	}
+	if cfg.BatchBytes == 0 {
+		cfg.BatchBytes = max(minBatchBytes, min(cfg.BatchSpans<<10, 1<<20, cfg.QueueBytes/2))
 	}
 	for _, d := range []struct {
 		value *time.Duration
@@ -83,9 +83,9 @@ func (cfg OTLPConfig) withDefaults() (OTLPConfig, error) {
 // sends them one after the other.
 //
 // Memory: QueueBytes for the queue, 12 bytes for each span that it may hold, and once BatchBytes (twice, if
-// every span has a resource of its own) for the batch on its way. The client's copies of that batch come on top:
-// up to 1 MiB, with gzip 2 MiB. With the defaults all of it stays below 8 MiB, however long the collector is
-// away. When the queue is full, new spans are dropped and those that wait are kept.
+// every span has a resource of its own) for the batch on its way, and again where an attempt was given up that gRPC
+// still reads. The client's copies of that batch come on top: over HTTP and with gzip, up to 1 MiB. With the defaults
+// all of it stays below 8 MiB, however long the collector is away. When the queue is full, new spans are dropped and those that wait are kept.
 type OTLP struct {
 	cfg    OTLPConfig
 	client otlptrace.Client
@@ -149,8 +149,8 @@ func NewOTLP(ctx context.Context, cfg OTLPConfig) (*OTLP, error) {
 	return o, nil
 }
 
-// Add encodes s into the queue, or drops and counts it. It keeps nothing of s but the pointer to its
-// Resource, and that only until the batch is full or due.
+// Add encodes s into the queue, or drops and counts it. It keeps nothing of s but the pointer to its Resource, until
+// the batch is full or due, and the texts of its memos, until a span with other ones.
 func (o *OTLP) Add(s *l7.Span) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -36,6 +36,21 @@ func (s *slab) body(e extent) []byte {
 	return s.buf[e.off : e.off+e.len]
 }
 
+// room is what is left of the buffer, to append to.
+func (s *slab) room() []byte {
+	return s.buf[len(s.buf):len(s.buf):cap(s.buf)]
+}
+
+// take makes what was appended to room a part of the slab, unless there was too little: append moved it elsewhere then.
+func (s *slab) take(appended []byte) (extent, bool) {
+	if len(appended) > cap(s.buf)-len(s.buf) {
+		return extent{}, false
+	}
+	e := extent{uint32(len(s.buf)), uint32(len(appended))}
+	s.buf = s.buf[:len(s.buf)+len(appended)]
+	return e, true
+}
+
 // queue holds encoded spans until they are sent. Its memory is made once: slabs of a fixed number of bytes
 // and spans each, filled one after the other. When all are full it refuses the newest span, unencoded:
 // that costs least where there is least to spare, and leaves whole what is already waiting.
@@ -60,8 +75,6 @@ type queue struct {
 	sealed uint64 // number of the last one sealed
 	spans  int    // in open and ready
 	bytes  int
-
-	scratch []byte // one encoded span
 
 	// The resources of the open slab. Pointers are kept no longer than that slab is open.
 	indices   map[*l7.Resource]uint32
@@ -107,14 +120,6 @@ func (q *queue) close() error {
 
 // add encodes s into the open slab. It returns why it did not, or dropNone.
 func (q *queue) add(s *l7.Span, now func() time.Time) DropReason {
-	if q.open == nil && len(q.free) == 0 {
-		return DropQueueFull
-	}
-	q.scratch = q.enc.appendSpan(q.scratch[:0], s)
-	resource := s.Resource
-	if resource == nil {
-		resource = &unknownService
-	}
 	for {
 		if q.open == nil {
 			if len(q.free) == 0 {
@@ -122,7 +127,7 @@ func (q *queue) add(s *l7.Span, now func() time.Time) DropReason {
 			}
 			q.openSlab(now())
 		}
-		if q.put(resource) {
+		if q.put(s) {
 			return dropNone
 		}
 		if len(q.open.spans) == 0 {
@@ -134,34 +139,47 @@ func (q *queue) add(s *l7.Span, now func() time.Time) DropReason {
 	}
 }
 
-// put copies the span in scratch into the open slab, if it has room for it and for its resource.
-func (q *queue) put(resource *l7.Resource) bool {
-	s := q.open
-	if len(s.spans) == cap(s.spans) || len(s.buf)+len(q.scratch) > cap(s.buf) {
+// put encodes the span at the end of the open slab, if that has room for it and for its resource.
+func (q *queue) put(s *l7.Span) bool {
+	b := q.open
+	if len(b.spans) == cap(b.spans) {
 		return false
 	}
-	used := len(s.buf)
-	index, ok := q.lastIndex, q.last == resource
-	if !ok {
-		index, ok = q.indices[resource]
-	}
-	if !ok {
-		index = uint32(len(s.resources))
-		// Where it does not fit, append makes a new array, which is dropped again.
-		grown := q.enc.appendResource(s.buf, resource)
-		if len(grown)+len(q.scratch) > cap(s.buf) {
-			return false
+	used, named, repaired := len(b.buf), len(b.resources), q.enc.repaired
+	index, ok := q.name(s.Resource)
+	if ok {
+		var body extent
+		if body, ok = b.take(q.enc.appendSpan(b.room(), s)); ok {
+			b.spans = append(b.spans, entry{body, index})
+			q.spans++
+			q.bytes += len(b.buf) - used
+			return true
 		}
-		s.buf = grown
-		s.resources = append(s.resources, extent{uint32(used), uint32(len(grown) - used)})
-		q.indices[resource] = index
 	}
-	q.last, q.lastIndex = resource, index
-	s.spans = append(s.spans, entry{extent{uint32(len(s.buf)), uint32(len(q.scratch))}, index})
-	s.buf = append(s.buf, q.scratch...)
-	q.spans++
-	q.bytes += len(s.buf) - used
-	return true
+	// It is encoded anew in the next slab, with its resource.
+	b.buf, b.resources, q.enc.repaired = b.buf[:used], b.resources[:named], repaired
+	return false
+}
+
+// name gives the index of r in the open slab, and encodes it there first where it is new to it.
+func (q *queue) name(r *l7.Resource) (index uint32, ok bool) {
+	if r == nil {
+		r = &unknownService
+	}
+	if r == q.last {
+		return q.lastIndex, true
+	}
+	if index, ok = q.indices[r]; !ok {
+		body, ok := q.open.take(q.enc.appendResource(q.open.room(), r))
+		if !ok {
+			return 0, false
+		}
+		index = uint32(len(q.open.resources))
+		q.open.resources = append(q.open.resources, body)
+		q.indices[r] = index
+	}
+	q.last, q.lastIndex = r, index
+	return index, true
 }
 
 func (q *queue) openSlab(now time.Time) {
@@ -174,14 +192,17 @@ func (q *queue) openSlab(now time.Time) {
 
 func (q *queue) closeEmpty() {
 	q.free = append(q.free, q.open)
-	q.open = nil
+	q.closeOpen()
 }
 
 func (q *queue) seal() {
 	q.ready = append(q.ready, q.open)
 	q.sealed = q.open.number
-	q.open = nil
-	q.last = nil
+	q.closeOpen()
+}
+
+func (q *queue) closeOpen() {
+	q.open, q.last = nil, nil
 	clear(q.indices)
 }
 

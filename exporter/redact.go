@@ -20,19 +20,21 @@ func appendQuery(b []byte, query string, capture QueryCapture) []byte {
 		return append(b, query...)
 	}
 	for {
-		part, rest, more := strings.Cut(query, "&")
-		if key, _, ok := strings.Cut(part, "="); ok {
-			b = append(b, key...)
-			b = append(b, '=')
+		part, end := query, strings.IndexByte(query, '&')
+		if end >= 0 {
+			part = query[:end]
+		}
+		if i := strings.IndexByte(part, '='); i >= 0 {
+			b = append(b, part[:i+1]...)
 			b = append(b, redacted...)
 		} else {
 			b = append(b, part...)
 		}
-		if !more {
+		if end < 0 {
 			return b
 		}
 		b = append(b, '&')
-		query = rest
+		query = query[end+1:]
 	}
 }
 
@@ -56,8 +58,9 @@ type target struct {
 	port uint16     // 0 is unknown
 }
 
+// targetOf is the target of s, whose request named host.
 func targetOf(s *l7.Span, host string) target {
-	if host = serverHost(host); host != "" {
+	if host != "" {
 		return target{host: host, port: s.Port}
 	}
 	end := s.Local

@@ -136,7 +136,8 @@ func (o *OTLP) pause(deadline time.Time) DropReason {
 // attempt sends messages once.
 func (o *OTLP) attempt(messages []*tracepb.ResourceSpans) answer {
 	var a answer
-	err := o.client.UploadTraces(withAnswer(o.ctx, &a), messages)
+	ctx := withPayload(withAnswer(o.ctx, &a), o.sender.batch.payload)
+	err := o.client.UploadTraces(ctx, messages)
 	if err != nil && a.text == "" {
 		a.text = err.Error()
 	}

@@ -44,15 +44,17 @@ var (
 	keyResponseBody    = newWireKey(semconv.HTTPResponseBodySizeKey, tagAnyInt)
 	keyRequestID       = newWireKey(semconv.HTTPRequestHeader("x-request-id").Key, tagAnyArray)
 	keyTimeToFirstByte = newWireKey(attributeTimeToFirstByte, tagAnyDouble)
-	keySamplingReason  = newWireKey(attributeSamplingReason, tagAnyString)
 	keyCut             = newWireKey(attributeCut, tagAnyArray)
 
 	// Attributes that are the same on every span that has them.
-	transportTCP = constantAttribute(semconv.NetworkTransportTCP)
-	protocolHTTP = constantAttribute(semconv.NetworkProtocolName("http"))
-	typeIPv4     = constantAttribute(semconv.NetworkTypeIPv4)
-	typeIPv6     = constantAttribute(semconv.NetworkTypeIPv6)
-	joined       = string(appendBoolAttribute(nil, newWireKey(attributeJoined, tagAnyBool), true))
+	network     = constantAttribute(semconv.NetworkTransportTCP) + constantAttribute(semconv.NetworkProtocolName("http"))
+	networkIPv4 = network + constantAttribute(semconv.NetworkTypeIPv4)
+	networkIPv6 = network + constantAttribute(semconv.NetworkTypeIPv6)
+	joined      = string(appendBoolAttribute(nil, newWireKey(attributeJoined, tagAnyBool), true))
+	reasons     = [...]string{
+		l7.ReasonHead:   constantAttribute(attributeSamplingReason.String(l7.ReasonHead.String())),
+		l7.ReasonParent: constantAttribute(attributeSamplingReason.String(l7.ReasonParent.String())),
+	}
 )
 
 func constantAttribute(kv attribute.KeyValue) string {
@@ -73,12 +75,18 @@ const (
 // cutNames are the elements of ambit.cut, by bit.
 var cutNames = [...]string{"request_line", "host", "user_agent", "x-request-id", "tracestate"}
 
-// encoder writes spans and resources as OTLP. Its buffer is reused, so it serves one goroutine.
+// encoder writes spans and resources as OTLP. Its buffers are reused, so it serves one goroutine.
 type encoder struct {
 	capture  QueryCapture
 	repaired uint64 // strings that were not UTF-8
 	query    []byte // what is shown of the query
 	text     []byte
+
+	method, scheme, serverAddress, version, userAgent, traceState memo
+
+	named, host string // the last span's Host, and serverHost of it
+	// Client and server have different neighbours.
+	peer, local [l7.Server + 1]addressMemo
 }
 
 // valid is s, or a repaired copy of it: one bad byte would make the collector refuse the whole batch. What
@@ -91,47 +99,79 @@ func (e *encoder) valid(s string) string {
 	return strings.ToValidUTF8(s, "\uFFFD")
 }
 
+// spanHead is the fields that every span has and whose size is fixed, with zeros for their values; what they are is
+// in appendSpan. spanParent comes behind it on a span that has a parent.
+var (
+	spanHead = string([]byte{
+		0: tagSpanTraceID, 1: 16, 18: tagSpanSpanID, 19: 8, 28: tagSpanKind, 30: tagSpanStart, 39: tagSpanEnd,
+		48: tagSpanFlags&0x7f | 0x80, 49: tagSpanFlags >> 7, 53: 0,
+	})
+	spanParent = string([]byte{0: tagSpanParentID, 1: 8, 9: 0})
+)
+
 // appendSpan appends s as the body of an OTLP Span.
 func (e *encoder) appendSpan(b []byte, s *l7.Span) []byte {
 	failure := failureOf(s)
-	b = appendBytes(b, tagSpanTraceID, s.TraceID[:])
-	b = appendBytes(b, tagSpanSpanID, s.SpanID[:])
-	if s.TraceState != "" {
-		b = appendBytes(b, tagSpanTraceState, e.valid(s.TraceState))
-	}
-	flags := uint32(s.TraceFlags) | flagSampled
-	if s.ParentID != [8]byte{} {
-		b = appendBytes(b, tagSpanParentID, s.ParentID[:])
-		if s.Kind == l7.Server {
-			flags |= flagRemoteKnown | flagRemote
-		}
-	}
-	b = appendBytes(b, tagSpanName, e.valid(spanName(s)))
-	kind := byte(kindServer)
+	kind, flags := byte(kindServer), uint32(s.TraceFlags)|flagSampled
 	if s.Kind == l7.Client {
 		kind = kindClient
 	}
-	b = append(b, tagSpanKind, kind)
-	b = append(b, tagSpanStart)
-	b = binary.LittleEndian.AppendUint64(b, uint64(s.Start))
-	b = append(b, tagSpanEnd)
-	b = binary.LittleEndian.AppendUint64(b, uint64(s.End))
+	hasParent := s.ParentID != [8]byte{}
+	if hasParent && s.Kind == l7.Server {
+		flags |= flagRemoteKnown | flagRemote
+	}
+	b = append(b, spanHead...)
+	head := b[len(b)-len(spanHead):]
+	copy(head[2:18], s.TraceID[:])
+	copy(head[20:28], s.SpanID[:])
+	head[29] = kind
+	binary.LittleEndian.PutUint64(head[31:], uint64(s.Start))
+	binary.LittleEndian.PutUint64(head[40:], uint64(s.End))
+	binary.LittleEndian.PutUint32(head[50:], flags)
+	if hasParent {
+		b = append(b, spanParent...)
+		copy(b[len(b)-8:], s.ParentID[:])
+	}
+	if s.TraceState != "" {
+		if !e.traceState.holds(s.TraceState) {
+			text := e.valid(s.TraceState)
+			e.traceState = memo{text, appendBytes(e.traceState.wire[:0], tagSpanTraceState, text)}
+		}
+		b = append(b, e.traceState.wire...)
+	}
+	b = e.appendMethod(b, s)
 	b = e.appendRequest(b, s)
 	b = e.appendNetwork(b, s)
 	b = appendResponse(b, s, failure)
 	if failure != "" {
 		b = append(b, tagSpanStatus, 2, tagStatusCode, statusError)
 	}
-	b = protowire.AppendVarint(b, tagSpanFlags)
-	return binary.LittleEndian.AppendUint32(b, flags)
+	return b
+}
+
+// appendMethod appends the method, which is the span's name too.
+func (e *encoder) appendMethod(b []byte, s *l7.Span) []byte {
+	if !e.method.holds(s.Method) {
+		method := e.valid(s.Method)
+		wire := appendBytes(e.method.wire[:0], tagSpanName, spanName(method))
+		if method != "" {
+			wire = appendStringAttribute(wire, keyMethod, method)
+		}
+		e.method = memo{method, wire}
+	}
+	b = append(b, e.method.wire...)
+	if s.MethodOriginal != "" {
+		b = appendStringAttribute(b, keyMethodOriginal, e.valid(s.MethodOriginal))
+	}
+	return b
 }
 
 // spanName is the method alone: ambit knows no route, and a path would make a name per request.
-func spanName(s *l7.Span) string {
-	if s.Method == "" || s.Method == "_OTHER" {
+func spanName(method string) string {
+	if method == "" || method == "_OTHER" {
 		return "HTTP"
 	}
-	return s.Method
+	return method
 }
 
 // failureOf is the value of error.type, "" for an exchange that did not fail: the status where it is an
@@ -169,13 +209,7 @@ func statusText(status int) string {
 }
 
 func (e *encoder) appendRequest(b []byte, s *l7.Span) []byte {
-	if s.Method != "" {
-		b = appendStringAttribute(b, keyMethod, e.valid(s.Method))
-	}
-	if s.MethodOriginal != "" {
-		b = appendStringAttribute(b, keyMethodOriginal, e.valid(s.MethodOriginal))
-	}
-	path, scheme := e.valid(s.Path), e.valid(s.Scheme)
+	path := e.valid(s.Path)
 	if path != "" {
 		b = appendStringAttribute(b, keyPath, path)
 	}
@@ -184,12 +218,12 @@ func (e *encoder) appendRequest(b []byte, s *l7.Span) []byte {
 		e.query = appendQuery(e.query[:0], e.valid(s.Query), e.capture)
 		b = appendStringAttribute(b, keyQuery, e.query)
 	}
-	if scheme != "" {
-		b = appendStringAttribute(b, keyScheme, scheme)
+	if s.Scheme != "" {
+		b = e.appendAgain(b, &e.scheme, keyScheme, s.Scheme)
 	}
-	t := targetOf(s, e.valid(s.Host))
+	t := targetOf(s, e.hostOf(s))
 	if t.host != "" {
-		b = appendStringAttribute(b, keyServerAddress, t.host)
+		b = e.appendAgain(b, &e.serverAddress, keyServerAddress, t.host)
 	} else if t.addr.IsValid() {
 		e.text = t.addr.AppendTo(e.text[:0])
 		b = appendStringAttribute(b, keyServerAddress, e.text)
@@ -197,8 +231,8 @@ func (e *encoder) appendRequest(b []byte, s *l7.Span) []byte {
 	if t.known() && t.port != 0 {
 		b = appendIntAttribute(b, keyServerPort, int64(t.port))
 	}
-	if s.Kind == l7.Client && scheme != "" && t.known() {
-		e.text = t.appendURL(e.text[:0], scheme, path)
+	if s.Kind == l7.Client && s.Scheme != "" && t.known() {
+		e.text = t.appendURL(e.text[:0], e.scheme.value, path)
 		if hasQuery {
 			e.text = append(e.text, '?')
 			e.text = append(e.text, e.query...)
@@ -206,7 +240,7 @@ func (e *encoder) appendRequest(b []byte, s *l7.Span) []byte {
 		b = appendStringAttribute(b, keyURL, e.text)
 	}
 	if s.UserAgent != "" {
-		b = appendStringAttribute(b, keyUserAgent, e.valid(s.UserAgent))
+		b = e.appendAgain(b, &e.userAgent, keyUserAgent, s.UserAgent)
 	}
 	if s.RequestID != "" {
 		b = appendStringsAttribute(b, keyRequestID, e.valid(s.RequestID))
@@ -230,31 +264,40 @@ func (e *encoder) appendRequest(b []byte, s *l7.Span) []byte {
 	return b
 }
 
-func (e *encoder) appendNetwork(b []byte, s *l7.Span) []byte {
-	b = append(b, transportTCP...)
-	b = append(b, protocolHTTP...)
-	if s.Version != "" {
-		b = appendStringAttribute(b, keyVersion, e.valid(s.Version))
+// hostOf is serverHost of the span's Host.
+func (e *encoder) hostOf(s *l7.Span) string {
+	if s.Host != e.named {
+		e.named = e.valid(s.Host)
+		e.host = serverHost(e.named)
 	}
+	return e.host
+}
+
+func (e *encoder) appendNetwork(b []byte, s *l7.Span) []byte {
 	local, remote := s.Local.Addr().Unmap(), s.Remote.Addr().Unmap()
 	switch {
 	case remote.Is4() || !remote.IsValid() && local.Is4():
-		b = append(b, typeIPv4...)
+		b = append(b, networkIPv4...)
 	case remote.Is6() || local.Is6():
-		b = append(b, typeIPv6...)
+		b = append(b, networkIPv6...)
+	default:
+		b = append(b, network...)
+	}
+	if s.Version != "" {
+		b = e.appendAgain(b, &e.version, keyVersion, s.Version)
 	}
 	if remote.IsValid() {
-		e.text = remote.AppendTo(e.text[:0])
-		b = appendStringAttribute(b, keyPeerAddress, e.text)
-		b = appendIntAttribute(b, keyPeerPort, int64(s.Remote.Port()))
-		if s.Kind == l7.Server {
-			b = appendStringAttribute(b, keyClientAddress, e.text)
-			b = appendIntAttribute(b, keyClientPort, int64(s.Remote.Port()))
+		port := int64(s.Remote.Port())
+		if s.Kind == l7.Client {
+			b = e.appendAddress(b, &e.peer[l7.Client], remote, keyPeerAddress)
+		} else {
+			b = e.appendAddress(b, &e.peer[l7.Server], remote, keyPeerAddress, keyClientAddress)
+			b = appendIntAttribute(b, keyClientPort, port)
 		}
+		b = appendIntAttribute(b, keyPeerPort, port)
 	}
 	if local.IsValid() {
-		e.text = local.AppendTo(e.text[:0])
-		b = appendStringAttribute(b, keyLocalAddress, e.text)
+		b = e.appendAddress(b, &e.local[s.Kind], local, keyLocalAddress)
 		b = appendIntAttribute(b, keyLocalPort, int64(s.Local.Port()))
 	}
 	return b
@@ -273,8 +316,8 @@ func appendResponse(b []byte, s *l7.Span, failure string) []byte {
 	if s.FirstByte != 0 && s.FirstByte >= s.Start {
 		b = appendDoubleAttribute(b, keyTimeToFirstByte, float64(s.FirstByte-s.Start)/1e9)
 	}
-	if s.Reason != 0 {
-		b = appendStringAttribute(b, keySamplingReason, s.Reason.String())
+	if int(s.Reason) < len(reasons) {
+		b = append(b, reasons[s.Reason]...)
 	}
 	if s.Joined {
 		b = append(b, joined...)
