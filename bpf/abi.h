@@ -195,10 +195,15 @@ enum stat {
 
 /* RED counters of one service, kind (enum side_index) and class: index (service * SIDES + kind) * RED_CLASSES + class. */
 struct red {
-	__u64 count;
-	__u64 errors; /* of them, errors by the semantic conventions */
+	__u64 errors; /* errors by the semantic conventions */
 	__u64 sum_ns;
-	__u32 buckets[RED_BUCKETS];
+	__u64 buckets[RED_BUCKETS]; /* their sum is the number of exchange sides; 32 bits would be full in a day */
+};
+
+enum tap_program {
+	TAP_PACKET, /* the stubs of each namespace call it */
+	TAP_TAKE_UP, /* it calls this where it finds no flow */
+	TAP_PROGRAMS,
 };
 
 /* Written by userspace, read at each decision. */

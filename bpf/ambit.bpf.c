@@ -13,19 +13,21 @@
 SEC("tc")
 int tap(struct __sk_buff *skb)
 {
-	__u32 zero = 0;
-	struct tap_parts *parts = bpf_map_lookup_elem(&tap_parts, &zero);
+	struct tap t = tap_of(skb);
 
-	if (!parts)
-		return PASS;
-	struct tap t = {
-		.skb = skb,
-		.parts = parts,
-		.netns = (__u64)skb->cb[1] << 32 | skb->cb[0],
-		.hook = skb->cb[2],
-	};
+	if (t.parts)
+		tap_packet(&t);
+	return PASS;
+}
 
-	tap_packet(&t);
+/* What tap finds no flow for. */
+SEC("tc")
+int tap_unknown(struct __sk_buff *skb)
+{
+	struct tap t = tap_of(skb);
+
+	if (t.parts)
+		tap_unknown_packet(&t);
 	return PASS;
 }
 
@@ -109,5 +111,6 @@ const enum party_flags *unused_party_flags __attribute__((unused));
 const enum exchange_flags *unused_exchange_flags __attribute__((unused));
 const enum cidr_flags *unused_cidr_flags __attribute__((unused));
 const enum hook *unused_hook __attribute__((unused));
+const enum tap_program *unused_tap_program __attribute__((unused));
 
 char _license[] SEC("license") = "Dual BSD/GPL";

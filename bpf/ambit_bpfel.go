@@ -132,8 +132,9 @@ type ambitFlow struct {
 	Sockets      uint8
 	Ended        uint8
 	Finned       uint8
+	Left         uint8
+	_            [3]byte
 	FinSeq       uint32
-	_            [4]byte
 	Fingerprint  uint64
 	Netns        uint64
 	Wire         [2]ambitEndpoint
@@ -241,10 +242,9 @@ const (
 
 type ambitRed struct {
 	_       structs.HostLayout
-	Count   uint64
 	Errors  uint64
 	SumNs   uint64
-	Buckets [106]uint32
+	Buckets [106]uint64
 }
 
 type ambitServiceKey struct {
@@ -336,6 +336,14 @@ type ambitTapParts struct {
 	Remote ambitEndpoint
 }
 
+type ambitTapProgram uint32
+
+const (
+	ambitTapProgramTAP_PACKET   ambitTapProgram = 0
+	ambitTapProgramTAP_TAKE_UP  ambitTapProgram = 1
+	ambitTapProgramTAP_PROGRAMS ambitTapProgram = 2
+)
+
 type ambitWindow struct {
 	_      structs.HostLayout
 	Bytes  [768]uint8
@@ -354,7 +362,6 @@ type ambitWindow struct {
 const (
 	ambitMapCarries              = "carries"
 	ambitMapCidrs                = "cidrs"
-	ambitMapEntry                = "entry"
 	ambitMapExcludedCgroups      = "excluded_cgroups"
 	ambitMapExcludedPorts        = "excluded_ports"
 	ambitMapFlows                = "flows"
@@ -371,6 +378,7 @@ const (
 	ambitMapStats                = "stats"
 	ambitMapTapParts             = "tap_parts"
 	ambitMapTapped               = "tapped"
+	ambitMapTaps                 = "taps"
 	ambitMapWaiting              = "waiting"
 	ambitMapWindows              = "windows"
 	ambitProgAbandon             = "abandon"
@@ -381,6 +389,7 @@ const (
 	ambitProgSockCreate          = "sock_create"
 	ambitProgSweep               = "sweep"
 	ambitProgTap                 = "tap"
+	ambitProgTapUnknown          = "tap_unknown"
 	ambitVarExcludedCgroupDepths = "excluded_cgroup_depths"
 	ambitVarFlowSeed             = "flow_seed"
 	ambitVarHaveExcludedPorts    = "have_excluded_ports"
@@ -403,6 +412,7 @@ const (
 	ambitVarUnusedReason         = "unused_reason"
 	ambitVarUnusedSide           = "unused_side"
 	ambitVarUnusedStat           = "unused_stat"
+	ambitVarUnusedTapProgram     = "unused_tap_program"
 	ambitVarWakeBytes            = "wake_bytes"
 )
 
@@ -456,6 +466,7 @@ type ambitProgramSpecs struct {
 	SockCreate  *ebpf.ProgramSpec `ebpf:"sock_create"`
 	Sweep       *ebpf.ProgramSpec `ebpf:"sweep"`
 	Tap         *ebpf.ProgramSpec `ebpf:"tap"`
+	TapUnknown  *ebpf.ProgramSpec `ebpf:"tap_unknown"`
 }
 
 // ambitMapSpecs contains maps before they are loaded into the kernel.
@@ -464,7 +475,6 @@ type ambitProgramSpecs struct {
 type ambitMapSpecs struct {
 	Carries         *ebpf.MapSpec `ebpf:"carries"`
 	Cidrs           *ebpf.MapSpec `ebpf:"cidrs"`
-	Entry           *ebpf.MapSpec `ebpf:"entry"`
 	ExcludedCgroups *ebpf.MapSpec `ebpf:"excluded_cgroups"`
 	ExcludedPorts   *ebpf.MapSpec `ebpf:"excluded_ports"`
 	Flows           *ebpf.MapSpec `ebpf:"flows"`
@@ -481,6 +491,7 @@ type ambitMapSpecs struct {
 	Stats           *ebpf.MapSpec `ebpf:"stats"`
 	TapParts        *ebpf.MapSpec `ebpf:"tap_parts"`
 	Tapped          *ebpf.MapSpec `ebpf:"tapped"`
+	Taps            *ebpf.MapSpec `ebpf:"taps"`
 	Waiting         *ebpf.MapSpec `ebpf:"waiting"`
 	Windows         *ebpf.MapSpec `ebpf:"windows"`
 }
@@ -511,6 +522,7 @@ type ambitVariableSpecs struct {
 	UnusedReason         *ebpf.VariableSpec `ebpf:"unused_reason"`
 	UnusedSide           *ebpf.VariableSpec `ebpf:"unused_side"`
 	UnusedStat           *ebpf.VariableSpec `ebpf:"unused_stat"`
+	UnusedTapProgram     *ebpf.VariableSpec `ebpf:"unused_tap_program"`
 	WakeBytes            *ebpf.VariableSpec `ebpf:"wake_bytes"`
 }
 
@@ -536,7 +548,6 @@ func (o *ambitObjects) Close() error {
 type ambitMaps struct {
 	Carries         *ebpf.Map `ebpf:"carries"`
 	Cidrs           *ebpf.Map `ebpf:"cidrs"`
-	Entry           *ebpf.Map `ebpf:"entry"`
 	ExcludedCgroups *ebpf.Map `ebpf:"excluded_cgroups"`
 	ExcludedPorts   *ebpf.Map `ebpf:"excluded_ports"`
 	Flows           *ebpf.Map `ebpf:"flows"`
@@ -553,6 +564,7 @@ type ambitMaps struct {
 	Stats           *ebpf.Map `ebpf:"stats"`
 	TapParts        *ebpf.Map `ebpf:"tap_parts"`
 	Tapped          *ebpf.Map `ebpf:"tapped"`
+	Taps            *ebpf.Map `ebpf:"taps"`
 	Waiting         *ebpf.Map `ebpf:"waiting"`
 	Windows         *ebpf.Map `ebpf:"windows"`
 }
@@ -561,7 +573,6 @@ func (m *ambitMaps) Close() error {
 	return _AmbitClose(
 		m.Carries,
 		m.Cidrs,
-		m.Entry,
 		m.ExcludedCgroups,
 		m.ExcludedPorts,
 		m.Flows,
@@ -578,6 +589,7 @@ func (m *ambitMaps) Close() error {
 		m.Stats,
 		m.TapParts,
 		m.Tapped,
+		m.Taps,
 		m.Waiting,
 		m.Windows,
 	)
@@ -609,6 +621,7 @@ type ambitVariables struct {
 	UnusedReason         *ebpf.Variable `ebpf:"unused_reason"`
 	UnusedSide           *ebpf.Variable `ebpf:"unused_side"`
 	UnusedStat           *ebpf.Variable `ebpf:"unused_stat"`
+	UnusedTapProgram     *ebpf.Variable `ebpf:"unused_tap_program"`
 	WakeBytes            *ebpf.Variable `ebpf:"wake_bytes"`
 }
 
@@ -624,6 +637,7 @@ type ambitPrograms struct {
 	SockCreate  *ebpf.Program `ebpf:"sock_create"`
 	Sweep       *ebpf.Program `ebpf:"sweep"`
 	Tap         *ebpf.Program `ebpf:"tap"`
+	TapUnknown  *ebpf.Program `ebpf:"tap_unknown"`
 }
 
 func (p *ambitPrograms) Close() error {
@@ -636,6 +650,7 @@ func (p *ambitPrograms) Close() error {
 		p.SockCreate,
 		p.Sweep,
 		p.Tap,
+		p.TapUnknown,
 	)
 }
 

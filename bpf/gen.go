@@ -5,4 +5,4 @@ package bpf
 // The object is built for one byte order: every platform that ambit runs on is little-endian. The headers of
 // linux-libc-dev and libbpf-dev are looked for where Debian has them.
 //
-//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -type exchange -type sock_info -type abi -type stat -type field -type ending -type reason -type protocol -type side_index -type party_flags -type exchange_flags -type cidr_flags -type hook -type red -type service_key -type cidr -type rate -type party -type endpoint ambit ambit.bpf.c -- -O2 -g -mcpu=v3 -Wall -Werror -Wno-unused-function -I/usr/include/x86_64-linux-gnu
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -type exchange -type sock_info -type abi -type stat -type field -type ending -type reason -type protocol -type side_index -type party_flags -type exchange_flags -type cidr_flags -type hook -type tap_program -type red -type service_key -type cidr -type rate -type party -type endpoint ambit ambit.bpf.c -- -O2 -g -mcpu=v3 -Wall -Werror -Wno-unused-function -I/usr/include/x86_64-linux-gnu

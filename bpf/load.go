@@ -194,8 +194,12 @@ func (k *Kernel) fill(cfg *Config) error {
 			return fmt.Errorf("exclude cgroup %d: %w", c.ID, err)
 		}
 	}
-	if err := k.objs.Entry.Put(uint32(0), k.objs.Tap); err != nil {
-		return fmt.Errorf("set the entry of the taps: %w", err)
+	for index, program := range map[ambitTapProgram]*ebpf.Program{
+		ambitTapProgramTAP_PACKET: k.objs.Tap, ambitTapProgramTAP_TAKE_UP: k.objs.TapUnknown,
+	} {
+		if err := k.objs.Taps.Put(uint32(index), program); err != nil {
+			return fmt.Errorf("set program %d of the taps: %w", index, err)
+		}
 	}
 	return k.SetRate(cfg.Rate)
 }

@@ -32,6 +32,12 @@ struct response {
 	__u8 pad[5];
 };
 
+enum left {
+	LEFT_NOT,
+	LEFT_CLOSED,
+	LEFT_RESET,
+};
+
 struct flow {
 	__u32 lock; /* 1: a CPU works on it */
 	__u32 isn[SIDES];
@@ -46,6 +52,7 @@ struct flow {
 	__u8 sockets; /* socket storages that name this flow */
 	__u8 ended; /* no more exchanges: the connection is closing */
 	__u8 finned; /* fin_seq holds: the acceptor said that no more comes */
+	__u8 left; /* enum left: a socket was closed while another CPU held the lock */
 	__u32 fin_seq; /* behind its last byte */
 	__u64 fingerprint; /* its key; tells a reused element from the one looked up */
 	__u64 netns; /* cookie of the tapped namespace */
@@ -338,13 +345,13 @@ struct {
 	__uint(max_entries, 4 * 1024 * 1024);
 } records SEC(".maps");
 
-/* Entry 0 is the program tap; the stubs of each namespace call it. */
+/* The programs that tail calls go to; index: enum tap_program. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, TAP_PROGRAMS);
 	__type(key, __u32);
 	__type(value, __u32);
-} entry SEC(".maps");
+} taps SEC(".maps");
 
 static always_inline void count_n(__u32 stat, __u64 n)
 {

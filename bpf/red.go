@@ -52,12 +52,16 @@ func (k *Kernel) REDs() ([]RED, error) {
 				if err := k.objs.Reds.Lookup(at, &r); err != nil {
 					return nil, fmt.Errorf("read the counters of service %d: %w", index, err)
 				}
-				if r.Count == 0 {
+				var count uint64
+				for _, n := range r.Buckets {
+					count += n
+				}
+				if count == 0 {
 					continue
 				}
 				out = append(out, RED{
 					Service: service, Kind: kind, Class: class,
-					Count: r.Count, Errors: r.Errors, Sum: time.Duration(r.SumNs),
+					Count: count, Errors: r.Errors, Sum: time.Duration(r.SumNs),
 					Octaves: octaves(r.Buckets[:]),
 				})
 			}
@@ -67,11 +71,11 @@ func (k *Kernel) REDs() ([]RED, error) {
 }
 
 // octaves sums the four steps of each octave: bucket 0 is below 1 us, bucket 1+4i+s of octave i.
-func octaves(buckets []uint32) []uint64 {
+func octaves(buckets []uint64) []uint64 {
 	out := make([]uint64, REDOctaves)
-	out[0] = uint64(buckets[0])
+	out[0] = buckets[0]
 	for i, n := range buckets[1:] {
-		out[min(i/4+1, REDOctaves-1)] += uint64(n)
+		out[min(i/4+1, REDOctaves-1)] += n
 	}
 	return out
 }

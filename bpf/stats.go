@@ -155,7 +155,7 @@ func (k *Kernel) Maps() ([]MapInfo, error) {
 		{"listeners", m.Listeners},
 		{"tapped", m.Tapped}, {"cidrs", m.Cidrs}, {"excluded_cgroups", m.ExcludedCgroups},
 		{"excluded_ports", m.ExcludedPorts}, {"rates", m.Rates}, {"stats", m.Stats}, {"services", m.Services},
-		{"service_count", m.ServiceCount}, {"reds", m.Reds}, {"records", m.Records}, {"entry", m.Entry},
+		{"service_count", m.ServiceCount}, {"reds", m.Reds}, {"records", m.Records}, {"taps", m.Taps},
 	} {
 		info, err := e.m.Info()
 		if err != nil {
@@ -188,7 +188,7 @@ func ProgramOf(p *ebpf.Program) (ProgramInfo, error) {
 // Programs lists the loaded programs. The tap runs as part of the stubs, which have its run time.
 func (k *Kernel) Programs() ([]ProgramInfo, error) {
 	var out []ProgramInfo
-	for _, p := range []*ebpf.Program{k.objs.Tap, k.objs.SockCreate, k.objs.Bound4, k.objs.Bound6, k.objs.Established, k.objs.Sweep, k.objs.Abandon, k.objs.Inventory} {
+	for _, p := range []*ebpf.Program{k.objs.Tap, k.objs.TapUnknown, k.objs.SockCreate, k.objs.Bound4, k.objs.Bound6, k.objs.Established, k.objs.Sweep, k.objs.Abandon, k.objs.Inventory} {
 		info, err := ProgramOf(p)
 		if err != nil {
 			return nil, err

@@ -131,6 +131,8 @@ static __noinline struct flow *take_up(struct tap *t)
 	unborn = unborn && ingress;
 	local = ingress ? receiver : t->sk;
 	struct bpf_sock *full = local ? bpf_sk_fullsock(local) : 0;
+	if (full && full->protocol != TCP_PROTOCOL)
+		goto out;
 	if (full) {
 		info = bpf_sk_storage_get(&sockets, full, 0, BPF_SK_STORAGE_GET_F_CREATE);
 		if (!info)
@@ -197,11 +199,11 @@ static __noinline struct flow *take_up(struct tap *t)
 	f->wire[!sender] = t->parts->remote;
 	begin_halves(t, f, sender, info, unborn);
 	if (full)
-		link_socket(t, f, ingress ? !sender : sender, full);
+		link_socket(t, f, ingress ? !sender : sender, full, !ingress);
 	if (!ingress && receiver) {
 		struct bpf_sock *peer = bpf_sk_fullsock(receiver);
 		if (peer)
-			link_socket(t, f, !sender, peer);
+			link_socket(t, f, !sender, peer, false);
 	}
 
 	struct ends *ends = &f->exchange.ends;
@@ -236,13 +238,20 @@ static always_inline bool sent_here(struct tap *t, struct bpf_sock *sk)
 	return info && info->party.netns == t->netns;
 }
 
+/* A socket of TCP with a peer; what answers for one that is being opened, or is closed, is none. */
+static always_inline bool is_connection(struct bpf_sock *sk)
+{
+	return (sk->family == AF_INET || sk->family == AF_INET6) && sk->dst_port && sk->state != BPF_TCP_TIME_WAIT &&
+	       sk->state != BPF_TCP_NEW_SYN_RECV;
+}
+
 /* The sender's socket, where it is one of this namespace. Bridges and veths also pass packets of others. */
 static always_inline struct bpf_sock *sender_here(struct tap *t)
 {
 	if (t->hook == HOOK_INGRESS || !t->skb->sk)
 		return 0;
-	struct bpf_sock *sk = bpf_sk_fullsock(t->skb->sk);
-	if (!sk || sk->protocol != TCP_PROTOCOL || !sk->dst_port)
+	struct bpf_sock *sk = t->skb->sk;
+	if (!is_connection(sk))
 		return 0;
 	if (t->hook == HOOK_EGRESS && !sent_here(t, sk))
 		return 0;
@@ -268,8 +277,11 @@ static always_inline void feed(struct tap *t, struct flow *f)
 		count(STAT_FLOWS_FULL);
 		return;
 	}
-	if (t->sk && !(ends->party[side & 1].flags & PARTY_KNOWN))
-		link_socket(t, f, side, t->sk);
+	if (t->sk && !(ends->party[side & 1].flags & PARTY_KNOWN)) {
+		struct bpf_sock *full = bpf_sk_fullsock(t->sk);
+		if (full)
+			link_socket(t, f, side, full, true);
+	}
 	if (t->parts->seg.len && !f->ended) {
 		struct arrival *a = &t->parts->arrival;
 		/* On lo it is TCP's own time of sending, by the same clock. */
@@ -321,6 +333,19 @@ static always_inline void new_connection(struct tap *t)
 	bpf_map_delete_elem(&flows, &t->fingerprint);
 }
 
+static always_inline void feed_locked(struct tap *t, struct flow *f)
+{
+	if (!lock_flow(f, t->fingerprint)) {
+		count(STAT_CONTENDED);
+		return;
+	}
+	feed(t, f);
+	bool over = f->ended;
+	unlock_flow(f);
+	if (over)
+		release(t, f);
+}
+
 /* One packet at one hook of a tapped namespace. */
 static always_inline void tap_packet(struct tap *t)
 {
@@ -340,22 +365,23 @@ static always_inline void tap_packet(struct tap *t)
 	if (is_ignored(t->fingerprint) || (t->hook == HOOK_INGRESS && is_ignored(passing(t->fingerprint))))
 		return;
 	struct flow *f = bpf_map_lookup_elem(&flows, &t->fingerprint);
-	if (!f) {
-		if (!t->parts->seg.len)
-			return;
-		f = take_up(t);
-		if (!f)
-			return;
-	}
-	if (!lock_flow(f, t->fingerprint)) {
-		count(STAT_CONTENDED);
-		return;
-	}
-	feed(t, f);
-	bool over = f->ended;
-	unlock_flow(f);
-	if (over)
-		release(t, f);
+	if (f)
+		feed_locked(t, f);
+	else if (t->parts->seg.len)
+		bpf_tail_call(t->skb, &taps, TAP_TAKE_UP);
+}
+
+/*
+ * The same packet, whose segment is in the parts, where no flow was found for it. It is a program of its own so that neither
+ * is too much for the verifier.
+ */
+static always_inline void tap_unknown_packet(struct tap *t)
+{
+	t->sk = sender_here(t);
+	find_ends(t);
+	struct flow *f = take_up(t);
+	if (f)
+		feed_locked(t, f);
 }
 
 /* The last of a socket: what still waits for a response will not get one. */
@@ -372,8 +398,12 @@ static always_inline void socket_closed(struct bpf_sock_ops *ops, struct bpf_soc
 	struct flow *f = bpf_map_lookup_elem(&flows, &info->flow);
 	if (!f)
 		return;
+	/* From these two a socket only goes straight to CLOSE when the connection was reset or aborted. */
+	bool reset = was == BPF_TCP_ESTABLISHED || was == BPF_TCP_CLOSE_WAIT;
 	if (!lock_flow(f, info->flow)) {
-		count(STAT_CONTENDED);
+		/* The sweep looks after it. */
+		if (f->id == info->flow_id)
+			f->left = reset ? LEFT_RESET : LEFT_CLOSED;
 		return;
 	}
 	/* A new connection may have its ports by now. */
@@ -386,8 +416,6 @@ static always_inline void socket_closed(struct bpf_sock_ops *ops, struct bpf_soc
 	__u32 sent = info->role == ROLE_ACCEPTOR ? here : there;
 	if ((__s32)(sent - f->half[SIDE_ACCEPTOR].next_seq) > 1)
 		f->half[SIDE_ACCEPTOR].missed = 1;
-	/* From these two a socket only goes straight to CLOSE when the connection was reset or aborted. */
-	bool reset = was == BPF_TCP_ESTABLISHED || was == BPF_TCP_CLOSE_WAIT;
 	http1_over(f, reset ? ENDING_RESET : ENDING_CLOSED, bpf_ktime_get_ns());
 	bool last = f->sockets <= 1;
 	if (f->sockets)

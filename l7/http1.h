@@ -49,6 +49,13 @@ __noinline int prove(struct flow *f, const struct window *win, __u32 idx, __u32 
 	return 0;
 }
 
+/* The bits of heads and connects are used again: which response has no body can't be told any more. */
+static always_inline void overrun(struct flow *f)
+{
+	drop_all(f, STAT_DROP_PIPELINE);
+	give_up(f);
+}
+
 static always_inline void request_line(struct walk *w, struct half *half, __u32 idx, __u32 len, bool whole)
 {
 	struct flow *f = w->flow;
@@ -77,11 +84,8 @@ static always_inline void request_line(struct walk *w, struct half *half, __u32 
 		f->heads |= bit;
 	else if (text == WORD('C', 'O', 'N', 'N', 'E', 'C', 'T', ' '))
 		f->connects |= bit;
-	/* The bits are used again: which response has no body can't be told any more. */
-	if (outstanding(f) > 64 && (f->heads | f->connects)) {
-		drop_all(f, STAT_DROP_PIPELINE);
-		give_up(f);
-	}
+	if (outstanding(f) > 64 && (f->heads | f->connects))
+		overrun(f);
 }
 
 static always_inline void status_line(struct walk *w, struct half *half, __u32 idx, __u32 len)
@@ -148,6 +152,15 @@ static always_inline void request_headed(struct walk *w, struct half *half)
 		enter_body(w, half);
 }
 
+/* With this response the connection leaves HTTP/1. */
+static always_inline void upgraded(struct flow *f, __u64 now)
+{
+	conclude_first(f, ENDING_RESPONSE, now);
+	drop_all(f, STAT_DROP_MALFORMED);
+	count(STAT_UPGRADED);
+	give_up(f);
+}
+
 static always_inline void response_headed(struct walk *w, struct half *half)
 {
 	struct flow *f = w->flow;
@@ -163,10 +176,7 @@ static always_inline void response_headed(struct walk *w, struct half *half)
 	}
 	f->response.headed = 1;
 	if (status == 101 || (f->connects & bit && status < 300)) {
-		conclude_first(f, ENDING_RESPONSE, w->a->now);
-		drop_all(f, STAT_DROP_MALFORMED);
-		count(STAT_UPGRADED);
-		give_up(f);
+		upgraded(f, w->a->now);
 		return;
 	}
 	if (f->heads & bit || status == 204 || status == 304) {

@@ -93,6 +93,7 @@ static always_inline void give_up(struct flow *f)
 	forget_line(f, SIDE_ACCEPTOR);
 }
 
+/* What came could not be HTTP. */
 static always_inline void malformed(struct flow *f, __u32 side)
 {
 	struct half *half = &f->half[side & 1];

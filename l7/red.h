@@ -58,7 +58,6 @@ static always_inline void red_add(__u32 index, __u64 ns, __u32 bucket, bool erro
 
 	if (!r)
 		return;
-	__sync_fetch_and_add(&r->count, 1);
 	__sync_fetch_and_add(&r->sum_ns, ns);
 	if (error)
 		__sync_fetch_and_add(&r->errors, 1);

@@ -13,6 +13,18 @@ static long sweep_flow(void *map, __u64 *key, struct flow *f, struct sweep *s)
 {
 	__u64 last = f->half[SIDE_OPENER].last_ns;
 
+	if (f->left) {
+		if (!lock_flow(f, *key))
+			return 0;
+		http1_over(f, f->left == LEFT_RESET ? ENDING_RESET : ENDING_CLOSED, s->now);
+		forget_line(f, SIDE_OPENER);
+		forget_line(f, SIDE_ACCEPTOR);
+		f->ended = 1;
+		unlock_flow(f);
+		count(STAT_FLOWS_ENDED);
+		bpf_map_delete_elem(&flows, key);
+		return 0;
+	}
 	if (f->half[SIDE_ACCEPTOR].last_ns > last)
 		last = f->half[SIDE_ACCEPTOR].last_ns;
 	/* Bytes that came since the sweep began are newer than now. */

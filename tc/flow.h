@@ -29,6 +29,19 @@ struct tap {
 	__u32 pad;
 };
 
+static always_inline struct tap tap_of(struct __sk_buff *skb)
+{
+	__u32 zero = 0;
+	struct tap t = {
+		.skb = skb,
+		.parts = bpf_map_lookup_elem(&tap_parts, &zero),
+		.netns = (__u64)skb->cb[1] << 32 | skb->cb[0],
+		.hook = skb->cb[2],
+	};
+
+	return t;
+}
+
 static always_inline __u64 mix(__u64 h, __u64 v)
 {
 	h = (h ^ v) * 0x9e3779b97f4a7c15ULL;
@@ -137,12 +150,15 @@ static long try_lock(__u64 i, struct spin *s)
 	return 1;
 }
 
-/* Waits a few microseconds at most: whoever holds a flow holds it for less than one. */
+/*
+ * Waits some hundred microseconds at most. Whoever holds a flow holds it for less than one, unless a hypervisor takes its
+ * processor away, or it is a sockops program that a softirq of its own processor interrupted.
+ */
 static always_inline bool lock_flow(struct flow *f, __u64 fingerprint)
 {
 	if (__sync_lock_test_and_set(&f->lock, 1)) {
 		struct spin s = { &f->lock, 0 };
-		bpf_loop(1000, try_lock, &s, 0);
+		bpf_loop(20000, try_lock, &s, 0);
 		if (!s.held)
 			return false;
 	}
@@ -200,10 +216,10 @@ static always_inline __u32 service_of(const struct party *p)
  * Notes whose socket a side is. The mark and the uid tell proxies from applications; only an
  * application's socket can have spans. The packet's own socket is the sender's alone.
  */
-static always_inline void set_party(struct party *p, struct tap *t, struct bpf_sock *sk, const struct sock_info *info)
+static always_inline void set_party(struct party *p, struct tap *t, struct bpf_sock *sk, const struct sock_info *info,
+				    bool is_sender)
 {
 	__u32 flags = PARTY_KNOWN;
-	bool is_sender = sk == t->sk;
 
 	if (info)
 		*p = info->party;
@@ -225,7 +241,7 @@ static always_inline void set_party(struct party *p, struct tap *t, struct bpf_s
 }
 
 /* Joins a socket and its side of a flow; from then on the socket's end is the flow's. */
-static __noinline void link_socket(struct tap *t, struct flow *f, __u32 side, struct bpf_sock *sk)
+static __noinline void link_socket(struct tap *t, struct flow *f, __u32 side, struct bpf_sock *sk, bool is_sender)
 {
 	struct ends *ends = &f->exchange.ends;
 	struct sock_info *info = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
@@ -234,7 +250,7 @@ static __noinline void link_socket(struct tap *t, struct flow *f, __u32 side, st
 		count(STAT_STORAGE_NOMEM);
 	if (side >= SIDES)
 		return;
-	set_party(&ends->party[side], t, sk, info);
+	set_party(&ends->party[side], t, sk, info, is_sender);
 	local_of(sk, &ends->local[side]);
 	remote_of(sk, &ends->remote[side]);
 	if (!info)
