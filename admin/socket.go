@@ -17,7 +17,7 @@ import (
 
 const (
 	socketMode = 0o600
-	dirMode    = 0o755
+	dirMode    = 0o700
 	// claimTimeout is the longest to wait for another daemon that is starting or stopping.
 	claimTimeout = 5 * time.Second
 )
@@ -38,7 +38,7 @@ func listenSocket(path string) (*socket, error) {
 		return nil, fmt.Errorf("admin socket %s: %w", path, err)
 	}
 	var s *socket
-	err := alone(dir, func() (err error) {
+	err := alone(path, func() (err error) {
 		if err = clearStale(path); err == nil {
 			s, err = bind(path)
 		}
@@ -67,23 +67,39 @@ func makeDir(dir string) error {
 	return nil
 }
 
-// alone runs do while no other daemon is between looking at its socket's file and replacing it. The lock
-// is the directory itself, so nothing is left behind.
-func alone(dir string, do func() error) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
+// alone runs do while no other daemon is between looking at the socket's file and replacing it. The lock is a
+// file beside it for root alone, which nobody else can hold as he could the directory, and it is removed again.
+func alone(path string, do func() error) error {
+	path += ".lock"
 	for deadline := time.Now().Add(claimTimeout); ; time.Sleep(20 * time.Millisecond) {
-		err := unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return do()
+		lock, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, socketMode)
+		if err != nil {
+			return err
 		}
-		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
-			return fmt.Errorf("lock the directory %s: %w", dir, err)
+		err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil && isAt(lock, path) {
+			err = do()
+			return errors.Join(err, os.Remove(path), lock.Close())
+		}
+		lock.Close()
+		switch {
+		case err == nil: // its last holder has removed it
+		case !errors.Is(err, unix.EWOULDBLOCK):
+			return fmt.Errorf("lock %s: %w", path, err)
+		case time.Now().After(deadline):
+			return fmt.Errorf("lock %s: held for %s: end the process that \"fuser -v %s\" names", path, claimTimeout, path)
 		}
 	}
+}
+
+// isAt tells whether the file is still the one of that path.
+func isAt(file *os.File, path string) bool {
+	opened, err := file.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Lstat(path)
+	return err == nil && os.SameFile(opened, there)
 }
 
 // clearStale removes the file of a socket that nobody listens on.
@@ -159,7 +175,7 @@ func bind(path string) (*socket, error) {
 
 // remove deletes the socket's file, unless somebody has put another there.
 func (s *socket) remove() error {
-	err := alone(filepath.Dir(s.path), func() error {
+	err := alone(s.path, func() error {
 		info, err := os.Lstat(s.path)
 		if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(info, s.id) {
 			return nil

@@ -25,7 +25,7 @@ func TestSocketPermissions(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer s.Close()
-			for name, want := range map[string]fs.FileMode{path: fs.ModeSocket | 0o600, filepath.Dir(path): fs.ModeDir | 0o755} {
+			for name, want := range map[string]fs.FileMode{path: fs.ModeSocket | 0o600, filepath.Dir(path): fs.ModeDir | 0o700} {
 				info, err := os.Stat(name)
 				if err != nil {
 					t.Fatal(err)
@@ -51,6 +51,30 @@ func TestDirectoryIsLeftAsItIs(t *testing.T) {
 	s.Close()
 	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("%v %v", info.Mode(), err)
+	}
+}
+
+// Whoever can open the socket's directory can lock it; that must hold nobody up.
+func TestLockedDirectoryHoldsNobodyUp(t *testing.T) {
+	dir := t.TempDir()
+	d, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if err := syscall.Flock(int(d.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	s, err := listenSocket(dir + "/ambit.sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.remove(); err != nil {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
 	}
 }
 

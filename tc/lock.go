@@ -16,7 +16,15 @@ import (
 // the daemon that taps it. The kernel frees the lock when that daemon dies; what remains is a file that
 // nobody holds. Whoever makes, takes or removes a file holds the lock of the directory itself, which makes
 // these steps atomic.
+//
+// A file that can be opened can be locked: both are for the daemons' user alone, or anybody could keep ambit
+// from starting.
 type locks struct{ dir string }
+
+const (
+	lockDirMode  = 0o700
+	lockFileMode = 0o600
+)
 
 // lock is one namespace's, held.
 type lock struct {
@@ -24,13 +32,18 @@ type lock struct {
 	file *os.File
 }
 
-// heldError says that another daemon taps a namespace.
+// heldError says that another daemon taps a namespace, or that its lock is in the way.
 type heldError struct {
-	pid int // 0 if not known
+	pid int // the daemon's, 0 if not known
+	// stranger is who has the lock without being a daemon.
+	stranger string
 }
 
 func (e *heldError) Error() string {
-	if e.pid == 0 {
+	switch {
+	case e.stranger != "":
+		return fmt.Sprintf("its lock is held by %s, which is no ambit daemon", e.stranger)
+	case e.pid == 0:
 		return "tapped by another daemon"
 	}
 	return fmt.Sprintf("tapped by another daemon, pid %d", e.pid)
@@ -55,6 +68,8 @@ func openLocks(dir string) (*locks, error) {
 			}
 			if flock(file) == nil {
 				err = os.Remove(path)
+			} else {
+				err = file.Chmod(lockFileMode) // earlier versions let everybody open it
 			}
 			file.Close()
 			if err != nil {
@@ -75,7 +90,7 @@ func flock(file *os.File) error {
 
 // alone runs fn while no other daemon changes the directory. Others hold it for milliseconds.
 func (l *locks) alone(fn func() error) error {
-	if err := os.MkdirAll(l.dir, 0o755); err != nil {
+	if err := os.MkdirAll(l.dir, lockDirMode); err != nil {
 		return fmt.Errorf("make lock directory, or name another: %w", err)
 	}
 	dir, err := os.Open(l.dir)
@@ -83,14 +98,20 @@ func (l *locks) alone(fn func() error) error {
 		return err
 	}
 	defer dir.Close()
+	if err := dir.Chmod(lockDirMode); err != nil { // earlier versions let everybody open it
+		return fmt.Errorf("keep others out of lock directory: %w", err)
+	}
 	const patience, pause = 5 * time.Second, 5 * time.Millisecond
 	for deadline := time.Now().Add(patience); ; time.Sleep(pause) {
 		err := flock(dir)
 		if err == nil {
 			return fn()
 		}
-		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
+		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return fmt.Errorf("lock directory %s: %w", l.dir, err)
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("lock directory %s: held by %s: end it, no daemon holds it for so long", l.dir, holderOf(dir))
 		}
 	}
 }
@@ -119,15 +140,14 @@ func (l *locks) acquire(spaces []NetNS) ([]*lock, []error) {
 
 func (l *locks) take(ns NetNS) (*lock, error) {
 	path := filepath.Join(l.dir, strconv.FormatUint(ns.Cookie, 10))
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, lockFileMode)
 	if err != nil {
 		return nil, fmt.Errorf("lock network namespace: %w", err)
 	}
 	if err := flock(file); err != nil {
-		pid := readHolder(file)
-		file.Close()
+		defer file.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, &heldError{pid}
+			return nil, heldBy(file)
 		}
 		return nil, fmt.Errorf("lock network namespace by %s: %w", path, err)
 	}
@@ -141,18 +161,6 @@ func (l *locks) take(ns NetNS) (*lock, error) {
 		return nil, fmt.Errorf("write lock %s: %w", path, err)
 	}
 	return &lock{l, file}, nil
-}
-
-// readHolder reads who wrote the file. Its first line is "pid N".
-func readHolder(file *os.File) int {
-	var text [32]byte
-	n, _ := file.ReadAt(text[:], 0)
-	line, _, _ := strings.Cut(string(text[:n]), "\n")
-	pid, err := strconv.Atoi(strings.TrimPrefix(line, "pid "))
-	if err != nil {
-		return 0
-	}
-	return pid
 }
 
 // release removes the file and frees the lock.
@@ -180,6 +188,8 @@ type Overlap struct {
 	NetNS NetNS
 	// PID is the other daemon's, as it sees itself; 0 if not known.
 	PID int
+	// Stranger is who has the namespace's lock, where that is no daemon.
+	Stranger string
 }
 
 // OverlapError says which of the selected namespaces other daemons tap. It is one line.
@@ -187,27 +197,34 @@ type OverlapError struct{ Held []Overlap }
 
 func (e *OverlapError) Error() string {
 	const named = 8 // more would hide the rest of the line
-	var pids []int
-	names := make(map[int][]string)
-	for _, o := range e.Held {
-		if names[o.PID] == nil {
-			pids = append(pids, o.PID)
-		}
-		names[o.PID] = append(names[o.PID], o.NetNS.Name)
-	}
 	var holders []string
-	for _, pid := range pids {
-		list := names[pid]
+	names := make(map[string][]string)
+	for _, o := range e.Held {
+		holder := o.holder()
+		if names[holder] == nil {
+			holders = append(holders, holder)
+		}
+		names[holder] = append(names[holder], o.NetNS.Name)
+	}
+	for i, holder := range holders {
+		list := names[holder]
 		text := strings.Join(list[:min(len(list), named)], ", ")
 		if len(list) > named {
 			text += fmt.Sprintf(" and %d more", len(list)-named)
 		}
-		holder := "another daemon"
-		if pid != 0 {
-			holder = fmt.Sprintf("pid %d", pid)
-		}
-		holders = append(holders, holder+" taps "+text)
+		holders[i] = holder + " " + text
 	}
 	return fmt.Sprintf("network namespaces are already tapped: %s; stop it, or select or exclude so that the sets do not overlap",
 		strings.Join(holders, "; "))
+}
+
+// holder is who has the namespace, and what he does there.
+func (o *Overlap) holder() string {
+	switch {
+	case o.Stranger != "":
+		return o.Stranger + ", which is no ambit daemon, holds the lock of"
+	case o.PID != 0:
+		return fmt.Sprintf("pid %d taps", o.PID)
+	}
+	return "another daemon taps"
 }
