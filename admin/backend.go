@@ -21,8 +21,9 @@ type Backend interface {
 	Resume(context.Context) error
 	// Traces returns the latest n, newest first.
 	Traces(n int) ([]TraceSummary, error)
-	// Trace returns one trace; width is the columns of its waterfall, 0 leaves them to the daemon.
-	Trace(id [16]byte, width int) (TraceDetail, error)
+	// Trace returns the one trace whose ID begins with these hex digits; width is the columns of its waterfall,
+	// 0 leaves them to the daemon.
+	Trace(id string, width int) (TraceDetail, error)
 }
 
 // Error is an answer that is no success. Its text goes to the caller as it is.

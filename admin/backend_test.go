@@ -21,7 +21,7 @@ type stage struct {
 	err     error // of everything that can fail
 	asked   int   // n of the last Traces
 	width   int   // of the last Trace
-	id      [16]byte
+	id      string
 	pausing chan struct{} // Pause waits for it, if not nil
 	ended   error         // of Pause's context, when it went on
 }
@@ -69,7 +69,7 @@ func (s *stage) Traces(n int) ([]TraceSummary, error) {
 	return s.traces, s.err
 }
 
-func (s *stage) Trace(id [16]byte, width int) (TraceDetail, error) {
+func (s *stage) Trace(id string, width int) (TraceDetail, error) {
 	s.id, s.width = id, width
 	if s.err == nil && s.trace.TraceID == "" {
 		return TraceDetail{}, NotFound("there is no such trace")
@@ -124,13 +124,18 @@ func fullStatus() Status {
 			{Namespace: "pod-a", NetNSCookie: 12, Inode: 4026532001, Interface: "eth0", Ifindex: 14, Hook: "ingress", Method: "clsact", Program: "ambit_ingress"},
 			{Hook: "sockops", Method: "link", Program: "ambit_sockops"},
 		},
+		Untapped: []Untapped{
+			{Namespace: "pod-b", NetNSCookie: 13, Inode: 4026532002, PID: 77, Reason: "tapped by another daemon, pid 77"},
+			{Namespace: "pod-a", NetNSCookie: 12, Inode: 4026532001, Interface: "eth1", Reason: "attach to egress: no memory"},
+		},
+		Unmatched: []Unmatched{{"pod-c", "no such file"}},
 		Exchanges: Exchanges{Seen: 1234567, Unsampled: 1111111, Submitted: 123444, InFlight: 3, Queued: 40, Exported: 123400,
 			Dropped: map[string]uint64{"ring_full": 9, "queue_full": 4, "gap": 0}},
 		Events:   map[string]uint64{"flows": 1000, "desync": 0, "not_http": 12},
 		Programs: []Program{{Name: "ambit_lo", RunCount: 2000000, RunTimeNS: 1600000000, AverageNS: 800}, {Name: "ambit_sockops"}},
 		RunStats: true,
 		Memory: Memory{Maps: []MapMemory{{"flows", 1 << 20}, {"ring", 4 << 20}}, MapsBytes: 5 << 20, SocketStorage: 2000,
-			ProcessRSS: 31 << 20, ProcessHeap: 9<<20 + 300<<10},
+			ProcessRSS: 39 << 20, ProcessHeap: 9<<20 + 300<<10, ProcessMaps: 8 << 20, Total: 36 << 20},
 		Exporter: Exporter{Kind: "otlp", Endpoint: "http://collector:4317", State: ExporterFailing, Queued: 40, QueuedBytes: 20480,
 			Exported: 123400, Dropped: map[string]uint64{"queue_full": 4}, LastError: "connection refused", LastErrorTime: at("2026-03-02T02:03:04.5Z")},
 	}

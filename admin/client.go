@@ -91,10 +91,10 @@ func (c *Client) Traces(ctx context.Context, n int) (t []TraceSummary, err error
 	return t, c.call(ctx, http.MethodGet, "/v1/traces?n="+strconv.Itoa(n), nil, &t)
 }
 
-// Trace returns one trace with its spans. width is the columns of its waterfall, from 0, which leaves them
+// Trace returns one trace with its spans, by its ID or the first digits of it. width is the columns of its waterfall, from 0, which leaves them
 // to the daemon, to 1000.
-func (c *Client) Trace(ctx context.Context, id [16]byte, width int) (t TraceDetail, err error) {
-	return t, c.call(ctx, http.MethodGet, fmt.Sprintf("/v1/traces/%x?width=%d", id, width), nil, &t)
+func (c *Client) Trace(ctx context.Context, id string, width int) (t TraceDetail, err error) {
+	return t, c.call(ctx, http.MethodGet, fmt.Sprintf("/v1/traces/%s?width=%d", url.PathEscape(id), width), nil, &t)
 }
 
 // call decodes the answer into result. An answer that is no success becomes an *Error.

@@ -48,7 +48,7 @@ func TestClient(t *testing.T) {
 	if traces, err := c.Traces(ctx, 7); err != nil || !reflect.DeepEqual(traces, b.traces) || b.asked != 7 {
 		t.Errorf("traces: %+v %v", traces, err)
 	}
-	id := [16]byte{0: 1, 15: 0xff}
+	const id = "010000000000000000000000000000ff"
 	if trace, err := c.Trace(ctx, id, 90); err != nil || !reflect.DeepEqual(trace, b.trace) || b.id != id || b.width != 90 {
 		t.Errorf("trace: %+v %v", trace, err)
 	}

@@ -19,6 +19,7 @@ var (
 	buildInfo         = describe("build_info", "Always 1.", "version", "kernel")
 	stateInfo         = describe("state", "1 for the state that the daemon is in.", "state")
 	attachments       = describe("attachments", "Programs at hooks.", "hook", "method")
+	untapped          = describe("untapped", "Namespaces, interfaces and selectors that are selected and not tapped.", "what")
 	exchangesSeen     = describe("exchanges_seen_total", "Exchange sides begun.")
 	exchangesNotKept  = describe("exchanges_unsampled_total", "Exchange sides that ended and were not kept.")
 	exchangesHanded   = describe("exchanges_submitted_total", "Exchange sides that the kernel handed to userspace.")
@@ -42,7 +43,7 @@ type statusCollector struct{ backend Backend }
 
 func (statusCollector) Describe(descs chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		buildInfo, stateInfo, attachments, exchangesSeen, exchangesNotKept, exchangesHanded, exchangesExported,
+		buildInfo, stateInfo, attachments, untapped, exchangesSeen, exchangesNotKept, exchangesHanded, exchangesExported,
 		exchangesDropped, exchangesInFlight, exchangesQueued, events, programRuns, programSeconds, mapMemory,
 		socketStorage, exporterFailing, exporterQueue, sampleRate, rateChanges,
 	} {
@@ -81,6 +82,18 @@ func (c statusCollector) Collect(metrics chan<- prometheus.Metric) {
 	}
 	for place, n := range places {
 		send(attachments, gauge, float64(n), place[0], place[1])
+	}
+
+	missing := map[string]int{"namespace": 0, "interface": 0, "selector": len(s.Unmatched)}
+	for _, u := range s.Untapped {
+		if u.Interface == "" {
+			missing["namespace"]++
+		} else {
+			missing["interface"]++
+		}
+	}
+	for what, n := range missing {
+		send(untapped, gauge, float64(n), what)
 	}
 
 	send(exchangesSeen, counter, float64(s.Exchanges.Seen))

@@ -56,6 +56,9 @@ func TestMetrics(t *testing.T) {
 		`ambit_state{state="paused"} 0`,
 		`ambit_state{state="starting"} 0`,
 		`ambit_state{state="tracing"} 1`,
+		`ambit_untapped{what="interface"} 1`,
+		`ambit_untapped{what="namespace"} 1`,
+		`ambit_untapped{what="selector"} 1`,
 	}
 	got := ambitLines(t, s)
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
@@ -108,7 +111,7 @@ func TestStatusIsDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, shown := range []reflect.Type{
-		reflect.TypeFor[Status](), reflect.TypeFor[Attachment](), reflect.TypeFor[Exchanges](), reflect.TypeFor[Program](),
+		reflect.TypeFor[Status](), reflect.TypeFor[Attachment](), reflect.TypeFor[Untapped](), reflect.TypeFor[Unmatched](), reflect.TypeFor[Exchanges](), reflect.TypeFor[Program](),
 		reflect.TypeFor[Memory](), reflect.TypeFor[Exporter](), reflect.TypeFor[Rates](), reflect.TypeFor[TraceSummary](),
 		reflect.TypeFor[TraceDetail](), reflect.TypeFor[Span](),
 	} {

@@ -2,7 +2,6 @@ package admin
 
 import (
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -157,14 +156,16 @@ func parameter(r *http.Request, name string, low, high, absent int) (int, error)
 	return n, nil
 }
 
-// ParseTraceID reads 32 hex digits.
-func ParseTraceID(text string) (id [16]byte, err error) {
-	if len(text) == hex.EncodedLen(len(id)) {
-		if _, err = hex.Decode(id[:], []byte(text)); err == nil {
-			return id, nil
-		}
+// minTraceDigits is what the live view shows of a trace ID.
+const minTraceDigits = 8
+
+// ParseTraceID reads a trace ID of 32 hex digits, or its first ones, at least 8. It returns them in lower case.
+func ParseTraceID(text string) (string, error) {
+	hexadecimal := !strings.ContainsFunc(text, func(r rune) bool { return !strings.ContainsRune("0123456789abcdefABCDEF", r) })
+	if !hexadecimal || len(text) < minTraceDigits || len(text) > 32 {
+		return "", fmt.Errorf("%q is no trace ID: want 32 hex digits, or the first %d or more", text, minTraceDigits)
 	}
-	return [16]byte{}, fmt.Errorf("%q is no trace ID: want 32 hex digits", text)
+	return strings.ToLower(text), nil
 }
 
 // read decodes a body of one JSON object, of at most maxBody bytes.

@@ -30,7 +30,11 @@ type Status struct {
 	Kernel        string    `json:"kernel"` // release
 
 	Attachments []Attachment `json:"attachments"`
-	Exchanges   Exchanges    `json:"exchanges"`
+	// Untapped is what is selected and cannot be tapped for now.
+	Untapped []Untapped `json:"untapped"`
+	// Unmatched are selectors of namespaces that nothing meets for now.
+	Unmatched []Unmatched `json:"unmatched"`
+	Exchanges Exchanges   `json:"exchanges"`
 	// Events counts what is no exchange, by name.
 	Events   map[string]uint64 `json:"events"`
 	Programs []Program         `json:"programs"`
@@ -51,6 +55,22 @@ type Attachment struct {
 	Hook        string `json:"hook"`   // egress, ingress, sockops, cgroup or iter
 	Method      string `json:"method"` // tcx, clsact or link
 	Program     string `json:"program"`
+}
+
+// Untapped is a selected namespace, or an interface of a tapped one, that is not tapped.
+type Untapped struct {
+	Namespace   string `json:"namespace"`
+	NetNSCookie uint64 `json:"netns_cookie,omitempty"`
+	Inode       uint64 `json:"inode,omitempty"`
+	Interface   string `json:"interface,omitempty"` // empty: the whole namespace
+	PID         int    `json:"pid,omitempty"`       // of the daemon that taps it instead
+	Reason      string `json:"reason"`
+}
+
+// Unmatched is a selector that no namespace meets.
+type Unmatched struct {
+	Selector string `json:"selector"` // a name, a path or "ambient"
+	Reason   string `json:"reason"`
 }
 
 // Exchanges counts exchange sides: one request and its response as one application socket saw them. It
@@ -87,6 +107,9 @@ type Memory struct {
 	SocketStorage uint64      `json:"socket_storage_bytes"`
 	ProcessRSS    uint64      `json:"process_rss_bytes"`
 	ProcessHeap   uint64      `json:"process_heap_bytes"` // part of ProcessRSS
+	ProcessMaps   uint64      `json:"process_maps_bytes"` // part of ProcessRSS that is pages of Maps
+	// Total is all of it: ProcessRSS without ProcessMaps, MapsBytes and SocketStorage.
+	Total uint64 `json:"total_bytes"`
 }
 
 // MapMemory is the kernel memory of one map.

@@ -14,6 +14,7 @@ func WriteStatus(w io.Writer, s Status) error {
 	p.exchanges(s.Exchanges)
 	p.exporter(s.Exporter)
 	p.attachments(s)
+	p.untapped(s)
 	p.programs(s)
 	p.memory(s.Memory)
 	if rows := counts(s.Events); rows != nil {
@@ -79,6 +80,22 @@ func (p *page) attachments(s Status) {
 	p.table(rows, 1, 2, 4)
 }
 
+// untapped says what is missing from what was selected.
+func (p *page) untapped(s Status) {
+	if len(s.Untapped)+len(s.Unmatched) == 0 {
+		return
+	}
+	p.heading("NOT TAPPED", "selected, and waited for")
+	rows := [][]string{{"NAMESPACE", "INTERFACE", "REASON"}}
+	for _, u := range s.Untapped {
+		rows = append(rows, []string{dash(u.Namespace), dash(u.Interface), u.Reason})
+	}
+	for _, u := range s.Unmatched {
+		rows = append(rows, []string{u.Selector, "-", u.Reason})
+	}
+	p.table(rows)
+}
+
 func (p *page) programs(s Status) {
 	if !s.RunStats {
 		p.heading("PROGRAMS", `run times are not kept; "sysctl kernel.bpf_stats_enabled=1" keeps them, at a small cost`)
@@ -95,7 +112,9 @@ func (p *page) programs(s Status) {
 func (p *page) memory(m Memory) {
 	p.heading("MEMORY", "")
 	rows := [][]string{
-		{"process, resident", size(m.ProcessRSS)},
+		{"all", size(m.Total)},
+		// The process has pages of maps in its memory, which are among the maps.
+		{"process, resident", size(m.ProcessRSS - min(m.ProcessMaps, m.ProcessRSS))},
 		{"  of it, Go heap", size(m.ProcessHeap)},
 		{"sockets", size(m.SocketStorage)},
 		{"maps", size(m.MapsBytes)},

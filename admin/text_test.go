@@ -41,12 +41,19 @@ ATTACHED  3 programs
   pod-a          12  4026532001  eth0          14  ingress  clsact  ambit_ingress
   -               -           -  -              -  sockops  link    ambit_sockops
 
+NOT TAPPED  selected, and waited for
+  NAMESPACE  INTERFACE  REASON
+  pod-b      -          tapped by another daemon, pid 77
+  pod-a      eth1       attach to egress: no memory
+  pod-c      -          no such file
+
 PROGRAMS
   PROGRAM             RUNS  TIME  AVERAGE
   ambit_lo       2,000,000  1.6s   800 ns
   ambit_sockops          0  0 ns     0 ns
 
 MEMORY
+  all                36.0 MiB
   process, resident  31.0 MiB
     of it, Go heap    9.3 MiB
   sockets             2.0 KiB
@@ -103,7 +110,7 @@ func TestWriteStatusOfAPausedDaemon(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, out.String())
 		}
 	}
-	if strings.Contains(out.String(), "EVENTS") || strings.Contains(out.String(), "last error") {
+	if strings.Contains(out.String(), "EVENTS") || strings.Contains(out.String(), "NOT TAPPED") || strings.Contains(out.String(), "last error") {
 		t.Errorf("says what is not:\n%s", out.String())
 	}
 }

@@ -2,8 +2,10 @@ package daemon
 
 import (
 	"context"
-	"errors"
+	"encoding/hex"
 	"fmt"
+	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -61,42 +63,6 @@ func (d *Daemon) SetRates(_ context.Context, share float64) (admin.Rates, error)
 	return d.Rates()
 }
 
-// Pause detaches everything.
-func (d *Daemon) Pause(context.Context) error {
-	d.change.Lock()
-	defer d.change.Unlock()
-	switch d.State() {
-	case admin.Paused:
-		return nil
-	case admin.Starting:
-		return admin.Unavailable("ambit is still starting; try again")
-	}
-	d.state.Store(admin.Paused)
-	d.log.Info("paused")
-	return errors.Join(d.taps.Pause(), d.kernel.Detach())
-}
-
-// Resume attaches again.
-func (d *Daemon) Resume(context.Context) error {
-	d.change.Lock()
-	defer d.change.Unlock()
-	switch d.State() {
-	case admin.Tracing:
-		return nil
-	case admin.Starting:
-		return admin.Unavailable("ambit is still starting; try again")
-	}
-	if err := d.kernel.Attach(d.cgroup); err != nil {
-		return err
-	}
-	if err := d.taps.Resume(); err != nil {
-		return err
-	}
-	d.state.Store(admin.Tracing)
-	d.log.Info("resumed")
-	return nil
-}
-
 // stored is the store, or an answer that says why there is none.
 func (d *Daemon) stored() (*exporter.Store, error) {
 	if d.State() == admin.Starting {
@@ -123,14 +89,18 @@ func (d *Daemon) Traces(n int) ([]admin.TraceSummary, error) {
 }
 
 // Trace shows one trace.
-func (d *Daemon) Trace(id [16]byte, width int) (admin.TraceDetail, error) {
+func (d *Daemon) Trace(id string, width int) (admin.TraceDetail, error) {
 	store, err := d.stored()
 	if err != nil {
 		return admin.TraceDetail{}, err
 	}
-	t, ok := store.Trace(exporter.TraceID(id))
+	whole, err := d.traceID(store, id)
+	if err != nil {
+		return admin.TraceDetail{}, err
+	}
+	t, ok := store.Trace(whole)
 	if !ok {
-		return admin.TraceDetail{}, admin.NotFound(fmt.Sprintf("trace %x is not kept, or was never seen", id))
+		return admin.TraceDetail{}, admin.NotFound(fmt.Sprintf("trace %x is not kept, or was never seen", whole))
 	}
 	out := admin.TraceDetail{
 		TraceSummary: d.summary(&t.Summary),
@@ -144,6 +114,29 @@ func (d *Daemon) Trace(id [16]byte, width int) (admin.TraceDetail, error) {
 		out.SpanList = append(out.SpanList, span)
 	}
 	return out, nil
+}
+
+// traceID finds the only trace that is kept whose ID begins with these digits; a whole ID is not looked for.
+func (d *Daemon) traceID(store *exporter.Store, digits string) (id exporter.TraceID, err error) {
+	if len(digits) == hex.EncodedLen(len(id)) {
+		_, err := hex.Decode(id[:], []byte(digits))
+		return id, err
+	}
+	matches := 0
+	for _, s := range store.Recent(d.cfg.Store.MaxTraces) {
+		if strings.HasPrefix(hex.EncodeToString(s.TraceID[:]), digits) {
+			id, matches = s.TraceID, matches+1
+		}
+	}
+	switch matches {
+	case 0:
+		return id, admin.NotFound(fmt.Sprintf("no trace that is kept begins with %s", digits))
+	case 1:
+		return id, nil
+	}
+	return id, &admin.Error{
+		Status: http.StatusConflict, Message: fmt.Sprintf("%d traces begin with %s: give more digits of one", matches, digits),
+	}
 }
 
 func (d *Daemon) summary(s *exporter.Summary) admin.TraceSummary {

@@ -16,7 +16,7 @@ type Config struct {
 	SampleRate float64
 	Admin      AdminConfig
 	// Namespaces says which network namespaces are tapped: "all" alone, or any of "ambient", "host",
-	// the name of one under /run/netns, and the absolute path of one. At least one.
+	// the name of one under /run/netns or /run/docker/netns, and the absolute path of one. At least one.
 	Namespaces []string
 	Exclude    ExcludeConfig
 	Capture    CaptureConfig
@@ -57,7 +57,7 @@ type AdminConfig struct {
 
 // ExcludeConfig says what is left alone.
 type ExcludeConfig struct {
-	// Namespaces are names under /run/netns, absolute paths, or "host".
+	// Namespaces are names under /run/netns or /run/docker/netns, absolute paths, or "host".
 	Namespaces []string
 	// Ports exclude a connection when either end has one.
 	Ports []uint16

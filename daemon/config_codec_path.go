@@ -142,13 +142,13 @@ func checkNamespace(n string) error {
 
 var namespace = codec[string]{
 	noun: "namespace", show: text,
-	allowed: "all, or any of ambient, host, names under /run/netns and absolute paths",
+	allowed: "all, or any of ambient, host, names under /run/netns or /run/docker/netns, and absolute paths",
 	parse:   func(n string) (string, error) { return n, checkNamespace(n) },
 }
 
 var excludedNamespace = codec[string]{
 	noun: "namespace", show: text,
-	allowed: "host, names under /run/netns and absolute paths",
+	allowed: "host, names under /run/netns or /run/docker/netns, and absolute paths",
 	parse: func(n string) (string, error) {
 		if n == "all" || n == "ambient" {
 			return "", fmt.Errorf("%q cannot be excluded", n)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -59,29 +58,18 @@ func (f configFile) parse(content []byte) (*yaml.Node, error) {
 	if err := decoder.Decode(&document); errors.Is(err, io.EOF) {
 		return nil, nil
 	} else if err != nil {
-		return nil, f.syntax(err)
+		return nil, f.syntax(content, err)
 	}
 	if err := decoder.Decode(&more); err == nil {
 		return nil, f.at(&more, "a second document; allowed: one")
 	} else if !errors.Is(err, io.EOF) {
-		return nil, f.syntax(err)
+		return nil, f.syntax(content, err)
 	}
 	root := document.Content[0]
 	if root.Kind == yaml.ScalarNode && root.Tag == "!!null" {
 		return nil, nil
 	}
 	return root, nil
-}
-
-var yamlLine = regexp.MustCompile(`^yaml: line (\d+): (.*)`)
-
-// syntax puts the position of the YAML package's errors where ours have it.
-func (f configFile) syntax(err error) error {
-	text, _, _ := strings.Cut(err.Error(), "\n")
-	if m := yamlLine.FindStringSubmatch(text); m != nil {
-		return fmt.Errorf("%s:%s: no valid YAML: %s", f.path, m[1], m[2])
-	}
-	return fmt.Errorf("%s: no valid YAML: %s", f.path, strings.TrimPrefix(text, "yaml: "))
 }
 
 func (f configFile) at(n *yaml.Node, format string, args ...any) error {

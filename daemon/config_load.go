@@ -87,7 +87,13 @@ func Load(src Sources) (Config, Origins, error) {
 		}
 		origins[keySampleRate] = Origin{Note: note}
 	}
-	return cfg, origins, cfg.Validate()
+	if err := cfg.Validate(); err != nil {
+		return Config{}, nil, err
+	}
+	if _, err := cfg.Standard(src.Env); err != nil {
+		return Config{}, nil, err
+	}
+	return cfg, origins, nil
 }
 
 // LoadSocket finds the path of the local API's socket as Load would, but reads no more than it must: a

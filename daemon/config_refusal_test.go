@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -14,8 +15,8 @@ func TestFileRefusals(t *testing.T) {
 		idle   = "; allowed: a duration from 1s to 1h, with its unit (ms, s, m, h)"
 		count  = "; allowed: a whole number from 64 to 1048576"
 		cidrs  = "; allowed: CIDRs such as 10.0.0.0/8 and fd00::/8, or addresses"
-		spaces = "; allowed: all, or any of ambient, host, names under /run/netns and absolute paths"
-		left   = "; allowed: host, names under /run/netns and absolute paths"
+		spaces = "; allowed: all, or any of ambient, host, names under /run/netns or /run/docker/netns, and absolute paths"
+		left   = "; allowed: host, names under /run/netns or /run/docker/netns, and absolute paths"
 		groups = "; allowed: paths below the root of cgroup v2 such as /system.slice/sshd.service"
 		otlp   = "; allowed: HOST:PORT, an http:// or https:// URL, or empty"
 		listen = "; allowed: ADDRESS:PORT with an IP address or localhost and a port from 0 (any free one) to 65535, or off"
@@ -42,6 +43,20 @@ func TestFileRefusals(t *testing.T) {
 		{"log: info", `FILE:1: log: want keys and values, got text`},
 		{"live: on\n---\nlive: off", `FILE:2: a second document; allowed: one`},
 		{"live: [on", `FILE:1: no valid YAML: did not find expected ',' or ']'`},
+		{"\tlive: on", `FILE:1: no valid YAML: found character that cannot start any token`},
+		{"live: @on", `FILE:1: no valid YAML: found character that cannot start any token`},
+		{"a: b: c", `FILE:1: no valid YAML: mapping values are not allowed in this context`},
+		{"live: 'on", `FILE:1: no valid YAML: found unexpected end of stream`},
+		{"}", `FILE:1: no valid YAML: did not find expected node content`},
+		{"live: on\n\nlog: [a", `FILE:3: no valid YAML: did not find expected ',' or ']'`},
+		{"log: {\na: b\n\n", `FILE:1: no valid YAML: did not find expected ',' or '}'`},
+		{"live: on\n\n}", `FILE:3: no valid YAML: did not find expected key`},
+		{"- a\nb: c", `FILE:2: no valid YAML: did not find expected '-' indicator`},
+		{"live: on\n---\n\tx: y", `FILE:3: no valid YAML: found character that cannot start any token`},
+		{"live: on\n\nlog: \x01", `FILE:3: no valid YAML: control characters are not allowed`},
+		{"live: on\nlog: \xff\n", `FILE:2: no valid YAML: invalid leading UTF-8 octet`},
+		{"\xff", `FILE:1: no valid YAML: invalid leading UTF-8 octet`},
+		{"live: on\nlog: *a", `FILE:2: no valid YAML: unknown anchor 'a' referenced`},
 		{"live: on\n\tlog: x", `FILE:2: no valid YAML: found a tab character that violates indentation`},
 		// Types.
 		{"sample_rate: \"0.5\"", `FILE:1: sample_rate: want a number, got text` + rate},
@@ -160,7 +175,7 @@ func TestFlagAndEnvRefusals(t *testing.T) {
 	}{
 		{Sources{Flags: map[string]string{"sample-rate": "2"}}, "flag --sample-rate: 2 is out of range; allowed: a number from 0 to 1"},
 		{Sources{Flags: map[string]string{"sample-rate": ""}}, `flag --sample-rate: "" is not a number; allowed: a number from 0 to 1`},
-		{Sources{Flags: map[string]string{"namespaces": ""}}, "flag --namespaces: an empty list taps nothing; allowed: all, or any of ambient, host, names under /run/netns and absolute paths"},
+		{Sources{Flags: map[string]string{"namespaces": ""}}, "flag --namespaces: an empty list taps nothing; allowed: all, or any of ambient, host, names under /run/netns or /run/docker/netns, and absolute paths"},
 		{Sources{Flags: map[string]string{"colour": "red"}}, "flag --colour: unknown"},
 		{Sources{Env: []string{"AMBIT_SAMPLE_RATE=x"}}, `env AMBIT_SAMPLE_RATE: "x" is not a number; allowed: a number from 0 to 1`},
 		{Sources{Env: []string{"AMBIT_SAMPLE_RATE=1e999"}}, "env AMBIT_SAMPLE_RATE: 1e999 is out of range; allowed: a number from 0 to 1"},
@@ -196,6 +211,7 @@ func FuzzFile(f *testing.F) {
 	f.Add("a: &a [*a]\n")
 	f.Add("<<: {live: on}")
 	path := f.TempDir() + "/ambit.yaml"
+	breaks := strings.NewReplacer("\r", "\n", "\u0085", "\n", "\u2028", "\n", "\u2029", "\n") // that YAML knows
 	f.Fuzz(func(t *testing.T, content string) {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
@@ -208,6 +224,10 @@ func FuzzFile(f *testing.F) {
 			}
 		} else if strings.ContainsAny(err.Error(), "\n\x1b") {
 			t.Errorf("%q: more than a clear line: %v", content, err)
+		} else if digits, _, _ := strings.Cut(strings.TrimPrefix(err.Error(), path+":"), ":"); len(content) <= maxFile {
+			if line, err := strconv.Atoi(digits); err != nil || line < 1 || line > strings.Count(breaks.Replace(content), "\n")+2 {
+				t.Errorf("%q: refused in line %q", content, digits)
+			}
 		}
 	})
 }

@@ -6,12 +6,14 @@ import (
 	"io"
 	"strings"
 
+	"ambit/exporter"
+
 	"go.yaml.in/yaml/v3"
 )
 
-// WriteYAML prints c as a configuration file whose comments say where each value came from. A secret
-// that is not the published default is masked.
-func (c Config) WriteYAML(w io.Writer, origins Origins) error {
+// WriteYAML prints c as a configuration file whose comments say where each value came from, and what Standard
+// told. A secret that is not the published default is masked.
+func (c Config) WriteYAML(w io.Writer, origins Origins, standard []exporter.Setting) error {
 	type line struct{ text, origin string }
 	var lines []line
 	width, section := 0, ""
@@ -44,7 +46,7 @@ func (c Config) WriteYAML(w io.Writer, origins Origins) error {
 			return err
 		}
 	}
-	return nil
+	return c.writeStandard(w, standard)
 }
 
 // yaml spells the value so that it fits on one line.
@@ -87,14 +89,14 @@ type shown struct {
 	Name   string `json:"name,omitempty"` // of the file, variable or flag
 	Line   int    `json:"line,omitempty"`
 	Note   string `json:"note,omitempty"`
-	Flag   string `json:"flag"`
+	Flag   string `json:"flag,omitempty"`
 	Env    string `json:"env"`
 }
 
 // WriteJSON prints c as an array of objects, one for each setting, in the table's order: numbers as
-// numbers, sizes in bytes, durations as texts. It masks as WriteYAML does.
-func (c Config) WriteJSON(w io.Writer, origins Origins) error {
-	settings := make([]shown, 0, len(table))
+// numbers, sizes in bytes, durations as texts; then those that Standard told. It masks as WriteYAML does.
+func (c Config) WriteJSON(w io.Writer, origins Origins, standard []exporter.Setting) error {
+	settings := make([]shown, 0, len(table)+len(standard))
 	for _, s := range table {
 		o := origins[s.Key]
 		row := shown{
@@ -105,6 +107,9 @@ func (c Config) WriteJSON(w io.Writer, origins Origins) error {
 			row.Value = mask
 		}
 		settings = append(settings, row)
+	}
+	for _, s := range standard {
+		settings = append(settings, standardRow(s))
 	}
 	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")

@@ -150,7 +150,7 @@ var table = []Setting{
 		binding: one(func(c *Config) *int64 { return &c.Export.QueueBytes }, sizeIn(mib, gib)),
 	},
 	{
-		Key: "export.batch_spans", Flag: "export-batch-spans", Default: "1024",
+		Key: "export.batch_spans", Flag: "export-batch-spans", Default: "2048",
 		Usage:   "most spans of one request to the collector",
 		binding: one(func(c *Config) *int { return &c.Export.BatchSpans }, countIn(1, 8192)),
 	},

@@ -35,7 +35,7 @@ func TestDefaults(t *testing.T) {
 		Peers:        []netip.Prefix{},
 		TrustContext: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")},
 		IDKey:        IDKey([]byte("ambit-public-key")), MaxConnections: 65536, RingSize: 4 << 20,
-		Export: ExportConfig{QueueBytes: 4 << 20, BatchSpans: 1024, BatchWait: time.Second, RetryFor: 5 * time.Minute, FlushTimeout: 4 * time.Second},
+		Export: ExportConfig{QueueBytes: 4 << 20, BatchSpans: 2048, BatchWait: time.Second, RetryFor: 5 * time.Minute, FlushTimeout: 4 * time.Second},
 		Store:  StoreConfig{MaxTraces: 1000, MaxBytes: 4 << 20},
 		Log:    LogConfig{Level: slog.LevelInfo, Format: "text"},
 		Live:   "auto",
@@ -201,18 +201,18 @@ func TestValidate(t *testing.T) {
 		t.Error(err)
 	}
 	for want, change := range map[string]func(*Config){
-		"sample_rate: NaN is out of range; allowed: a number from 0 to 1":                                                          func(c *Config) { c.SampleRate = math.NaN() },
-		"ring_size: 3MiB is no power of two; allowed: a power of two of bytes from 64KiB to 256MiB, or with KiB, MiB or GiB":       func(c *Config) { c.RingSize = 3 << 20 },
-		`log.level: "info+1" is unknown (did you mean info?); allowed: debug, info, warn, error`:                                   func(c *Config) { c.Log.Level = 1 },
-		"namespaces: an empty list taps nothing; allowed: all, or any of ambient, host, names under /run/netns and absolute paths": func(c *Config) { c.Namespaces = nil },
-		`peers: "invalid Prefix" is not a CIDR; allowed: CIDRs such as 10.0.0.0/8 and fd00::/8, or addresses`:                      func(c *Config) { c.Peers = []netip.Prefix{{}} },
-		"idle_limit: 0s is out of range; allowed: a duration from 1s to 1h, with its unit (ms, s, m, h)":                           func(c *Config) { c.IdleLimit = 0 },
-		"store.max_bytes: 0 is out of range; allowed: bytes from 64KiB to 1GiB, or with KiB, MiB or GiB":                           func(c *Config) { c.Store.MaxBytes = 0 },
-		"max_connections: -1 is out of range; allowed: a whole number from 64 to 1048576":                                          func(c *Config) { c.MaxConnections = -1 },
-		"exclude.ports: 0 is out of range; allowed: ports from 1 to 65535":                                                         func(c *Config) { c.Exclude.Ports = []uint16{80, 0} },
-		`live: "" is unknown; allowed: on, off, auto`:                                                                              func(c *Config) { c.Live = "" },
-		`exclude.cgroups: "/" is every cgroup; allowed: paths below the root of cgroup v2 such as /system.slice/sshd.service`:      func(c *Config) { c.Exclude.Cgroups = []string{"/"} },
-		`admin.socket: "/a/../b" is not clean, write /b; allowed: an absolute path of at most 107 bytes`:                           func(c *Config) { c.Admin.Socket = "/a/../b" },
+		"sample_rate: NaN is out of range; allowed: a number from 0 to 1":                                                                                func(c *Config) { c.SampleRate = math.NaN() },
+		"ring_size: 3MiB is no power of two; allowed: a power of two of bytes from 64KiB to 256MiB, or with KiB, MiB or GiB":                             func(c *Config) { c.RingSize = 3 << 20 },
+		`log.level: "info+1" is unknown (did you mean info?); allowed: debug, info, warn, error`:                                                         func(c *Config) { c.Log.Level = 1 },
+		"namespaces: an empty list taps nothing; allowed: all, or any of ambient, host, names under /run/netns or /run/docker/netns, and absolute paths": func(c *Config) { c.Namespaces = nil },
+		`peers: "invalid Prefix" is not a CIDR; allowed: CIDRs such as 10.0.0.0/8 and fd00::/8, or addresses`:                                            func(c *Config) { c.Peers = []netip.Prefix{{}} },
+		"idle_limit: 0s is out of range; allowed: a duration from 1s to 1h, with its unit (ms, s, m, h)":                                                 func(c *Config) { c.IdleLimit = 0 },
+		"store.max_bytes: 0 is out of range; allowed: bytes from 64KiB to 1GiB, or with KiB, MiB or GiB":                                                 func(c *Config) { c.Store.MaxBytes = 0 },
+		"max_connections: -1 is out of range; allowed: a whole number from 64 to 1048576":                                                                func(c *Config) { c.MaxConnections = -1 },
+		"exclude.ports: 0 is out of range; allowed: ports from 1 to 65535":                                                                               func(c *Config) { c.Exclude.Ports = []uint16{80, 0} },
+		`live: "" is unknown; allowed: on, off, auto`:                                                                                                    func(c *Config) { c.Live = "" },
+		`exclude.cgroups: "/" is every cgroup; allowed: paths below the root of cgroup v2 such as /system.slice/sshd.service`:                            func(c *Config) { c.Exclude.Cgroups = []string{"/"} },
+		`admin.socket: "/a/../b" is not clean, write /b; allowed: an absolute path of at most 107 bytes`:                                                 func(c *Config) { c.Admin.Socket = "/a/../b" },
 	} {
 		c := Defaults()
 		change(&c)
@@ -244,7 +244,7 @@ func TestWriteYAML(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if err := cfg.WriteYAML(&out, origins); err != nil {
+	if err := cfg.WriteYAML(&out, origins, nil); err != nil {
 		t.Fatal(err)
 	}
 	squeezed := strings.Join(strings.Fields(out.String()), " ")
@@ -274,10 +274,10 @@ func TestSecretIsMasked(t *testing.T) {
 		t.Fatal(err)
 	}
 	var yaml, plain, logged bytes.Buffer
-	if err := cfg.WriteYAML(&yaml, origins); err != nil {
+	if err := cfg.WriteYAML(&yaml, origins, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := cfg.WriteJSON(&plain, origins); err != nil {
+	if err := cfg.WriteJSON(&plain, origins, nil); err != nil {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.NewJSONHandler(&logged, nil))
@@ -304,7 +304,7 @@ func TestWriteJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if err := cfg.WriteJSON(&out, origins); err != nil {
+	if err := cfg.WriteJSON(&out, origins, nil); err != nil {
 		t.Fatal(err)
 	}
 	var rows []map[string]any

@@ -4,7 +4,7 @@
 //	bpf.Reader -> l7.Assemble -> meta.Enrich -> exporter.Add     pump.go, one goroutine
 //	bpf.Sweep, every second                                      control.go, one goroutine
 //	tc.Taps                                                      its own goroutine
-//	admin.Server -> Daemon                                       backend.go, status.go
+//	admin.Server -> Daemon                                       backend.go, status.go, pause.go
 package daemon
 
 import (
@@ -47,6 +47,8 @@ type Daemon struct {
 	state atomic.Value // admin.State
 	// change serialises Pause, Resume and Close.
 	change sync.Mutex
+	hooks  hooks
+	torn   bool // a pause failed: some of the hooks are off, and not all
 	rates  rateLog
 	spaces spaces
 
@@ -169,6 +171,7 @@ func (d *Daemon) attach() error {
 	if err := d.kernel.Attach(d.cgroup); err != nil {
 		return err
 	}
+	d.hooks.listening.Store(true)
 	taps, err := tc.New(tc.Config{
 		Select: d.cfg.Namespaces, Exclude: d.cfg.Exclude.Namespaces, Load: d.tap, Released: d.untap, Log: d.log,
 	})
@@ -176,6 +179,7 @@ func (d *Daemon) attach() error {
 		return err
 	}
 	d.taps = taps
+	d.hooks.cgroup, d.hooks.sockets, d.hooks.taps = d.cgroup, d.kernel, d.taps
 	return d.taps.Start()
 }
 

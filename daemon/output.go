@@ -14,9 +14,10 @@ import (
 // output is where spans go: to a collector, or into the store in memory; and, beside it, as lines on
 // standard output.
 type output struct {
-	otlp  *exporter.OTLP  // nil where no endpoint is set
-	store *exporter.Store // nil where one is
-	sink  exporter.Sink   // all of it
+	otlp  *exporter.OTLP    // nil where no endpoint is set
+	store *exporter.Store   // nil where one is
+	live  *exporter.Printer // nil where spans are not shown as they come
+	sink  exporter.Sink     // all of it
 	query exporter.QueryCapture
 }
 
@@ -68,7 +69,8 @@ func newOutput(ctx context.Context, cfg Config, log *slog.Logger) (output, error
 		all = append(all, o.store)
 	}
 	if cfg.ShowLive(exporter.IsTerminal(os.Stdout)) {
-		all = append(all, exporter.NewPrinter(os.Stdout, o.query))
+		o.live = exporter.NewPrinter(os.Stdout, o.query)
+		all = append(all, o.live)
 	}
 	o.sink = all
 	if len(all) == 1 {
@@ -84,6 +86,14 @@ func (o *output) endpoint() string {
 	}
 	s := o.otlp.Stats()
 	return s.Endpoint
+}
+
+// notShown is how many spans the live view left out.
+func (o *output) notShown() uint64 {
+	if o.live == nil {
+		return 0
+	}
+	return o.live.Dropped()
 }
 
 // report says at the end what became of the spans.

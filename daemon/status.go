@@ -2,10 +2,8 @@ package daemon
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"os"
-	"runtime/metrics"
 	"slices"
 	"strings"
 	"time"
@@ -14,7 +12,6 @@ import (
 	"ambit/bpf"
 	"ambit/exporter"
 
-	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
 )
 
@@ -36,6 +33,7 @@ func (d *Daemon) Status(context.Context) (admin.Status, error) {
 		return s, nil
 	}
 	s.Attachments = d.attachments()
+	s.Untapped, s.Unmatched = d.untapped()
 	counters, err := d.kernel.Counters()
 	if err != nil {
 		return s, err
@@ -60,10 +58,11 @@ func (d *Daemon) Status(context.Context) (admin.Status, error) {
 	}
 	s.Events = counters.Events
 	s.Events["values_repaired"] = d.pump.repaired.Load()
+	s.Events["lines_not_shown"] = d.out.notShown()
 	if s.Programs, err = d.programs(); err != nil {
 		return s, err
 	}
-	s.Memory, err = d.memory(&counters)
+	s.Memory, err = d.memory()
 	return s, err
 }
 
@@ -79,12 +78,27 @@ func (d *Daemon) attachments() []admin.Attachment {
 			Interface: a.Interface, Ifindex: a.Ifindex, Hook: a.Hook, Method: a.Method, Program: program,
 		})
 	}
-	if d.State() == admin.Tracing {
+	if d.hooks.listening.Load() {
 		for _, p := range bpf.CgroupPrograms {
 			out = append(out, admin.Attachment{Hook: p.Hook, Method: "link", Program: p.Name})
 		}
 	}
 	return out
+}
+
+// untapped lists what is selected and not tapped, and the selectors that nothing meets.
+func (d *Daemon) untapped() ([]admin.Untapped, []admin.Unmatched) {
+	untapped, unmatched := []admin.Untapped{}, []admin.Unmatched{}
+	for _, s := range d.taps.Skipped() {
+		untapped = append(untapped, admin.Untapped{
+			Namespace: s.NetNS.Name, NetNSCookie: s.NetNS.Cookie, Inode: s.NetNS.Inode, Interface: s.Interface,
+			PID: s.PID, Reason: s.Err.Error(),
+		})
+	}
+	for _, u := range d.taps.Unmatched() {
+		unmatched = append(unmatched, admin.Unmatched{Selector: u.Selector, Reason: u.Reason})
+	}
+	return untapped, unmatched
 }
 
 func (d *Daemon) exporterStatus() admin.Exporter {
@@ -98,10 +112,9 @@ func (d *Daemon) exporterStatus() admin.Exporter {
 	e.Kind, e.Endpoint = "otlp", s.Endpoint
 	e.Queued, e.QueuedBytes = uint64(s.Queued), uint64(s.QueuedBytes)
 	e.Exported = s.Exported
+	// All of them, so that an alert on an increase sees the first one too.
 	for reason, n := range s.Dropped {
-		if n > 0 {
-			e.Dropped[exporter.DropReason(reason).String()] = n
-		}
+		e.Dropped[exporter.DropReason(reason).String()] = n
 	}
 	if !s.FailingSince.IsZero() {
 		e.State = admin.ExporterFailing
@@ -124,7 +137,7 @@ func (d *Daemon) programs() ([]admin.Program, error) {
 	}
 	var out []admin.Program
 	for _, p := range all {
-		if p.Name == "tap" {
+		if p.Name == "tap" || p.Name == "tap_unknown" {
 			continue // runs as part of the stubs
 		}
 		a := admin.Program{Name: p.Name, RunCount: p.Runs, RunTimeNS: p.NS}
@@ -134,34 +147,6 @@ func (d *Daemon) programs() ([]admin.Program, error) {
 		out = append(out, a)
 	}
 	return out, nil
-}
-
-func (d *Daemon) memory(c *bpf.Counters) (admin.Memory, error) {
-	var m admin.Memory
-	list, err := d.kernel.Maps()
-	if err != nil {
-		return m, err
-	}
-	for _, e := range list {
-		m.Maps = append(m.Maps, admin.MapMemory{Name: e.Name, Bytes: e.Bytes})
-		m.MapsBytes += e.Bytes
-	}
-	if m.SocketStorage, err = d.kernel.SocketStorageBytes(); err != nil {
-		return m, err
-	}
-	sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
-	metrics.Read(sample)
-	m.ProcessHeap = sample[0].Value.Uint64()
-	self, err := procfs.Self()
-	if err != nil {
-		return m, fmt.Errorf("read ambit's own memory: %w", err)
-	}
-	stat, err := self.Stat()
-	if err != nil {
-		return m, fmt.Errorf("read ambit's own memory: %w", err)
-	}
-	m.ProcessRSS = uint64(stat.ResidentMemory())
-	return m, nil
 }
 
 // runStats tells whether the kernel keeps the run times of programs.

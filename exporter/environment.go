@@ -35,11 +35,14 @@ type settings struct {
 	tls      *tls.Config   // from the certificate variables, nil where none is set
 }
 
+// environment looks a variable up, as os.Getenv does.
+type environment func(name string) string
+
 // variable returns the value of OTEL_EXPORTER_OTLP_TRACES_suffix, or else of OTEL_EXPORTER_OTLP_suffix, and
 // which of them it is; an empty one is as good as none.
-func variable(suffix string) (name, value string) {
+func (env environment) variable(suffix string) (name, value string) {
 	for _, name := range []string{"OTEL_EXPORTER_OTLP_TRACES_" + suffix, "OTEL_EXPORTER_OTLP_" + suffix} {
-		if v := strings.TrimSpace(os.Getenv(name)); v != "" {
+		if v := strings.TrimSpace(env(name)); v != "" {
 			return name, v
 		}
 	}
@@ -48,13 +51,69 @@ func variable(suffix string) (name, value string) {
 
 // EndpointVariable is the name of the environment variable that says where to send spans, "" if none does.
 func EndpointVariable() string {
-	name, _ := variable("ENDPOINT")
+	name, _ := environment(os.Getenv).variable("ENDPOINT")
 	return name
 }
 
+// Setting is one of OpenTelemetry's settings as it holds.
+type Setting struct {
+	Name     string // as the variables have it, in lower case
+	Value    string // "" is nothing; of headers the names alone
+	Variable string // that set it, "" where it is the default
+}
+
+// Settings tells how spans are sent to an endpoint, which is as in OTLPConfig, where getenv returns the variables.
+// Its error is the one that NewOTLP would have.
+func Settings(endpoint string, getenv func(name string) string) ([]Setting, error) {
+	env := environment(getenv)
+	set, err := env.resolve(&OTLPConfig{Endpoint: endpoint})
+	if err != nil {
+		return nil, err
+	}
+	list := make([]Setting, 0, 8)
+	for _, s := range []struct {
+		name, fallback string
+		show           func(string) string
+	}{
+		{"protocol", set.protocol, nil},
+		{"headers", "", maskHeaders},
+		{"insecure", "false", strings.ToLower},
+		{"certificate", "", nil},
+		{"client_certificate", "", nil},
+		{"client_key", "", nil},
+		{"timeout", "", func(string) string { return set.timeout.String() }},
+		{"compression", "none", nil},
+	} {
+		variable, value := env.variable(strings.ToUpper(s.name))
+		if variable == "" {
+			value = s.fallback
+		}
+		if s.show != nil {
+			value = s.show(value)
+		}
+		list = append(list, Setting{Name: s.name, Value: value, Variable: variable})
+	}
+	return list, nil
+}
+
+// maskHeaders leaves the names of headers that checkHeaders has taken.
+func maskHeaders(v string) string {
+	if v == "" {
+		return ""
+	}
+	pairs := strings.Split(v, ",")
+	for i, pair := range pairs {
+		key, _, _ := strings.Cut(pair, "=")
+		pairs[i] = strings.TrimSpace(key) + "=********"
+	}
+	return strings.Join(pairs, ",")
+}
+
 // resolve reads the environment and what cfg overrides of it.
-func resolve(cfg *OTLPConfig) (settings, error) {
-	insecure, err := readInsecure()
+func resolve(cfg *OTLPConfig) (settings, error) { return environment(os.Getenv).resolve(cfg) }
+
+func (env environment) resolve(cfg *OTLPConfig) (settings, error) {
+	insecure, err := env.readInsecure()
 	if err != nil {
 		return settings{}, err
 	}
@@ -64,12 +123,12 @@ func resolve(cfg *OTLPConfig) (settings, error) {
 		set.endpoint, err = parseEndpoint(cfg.Endpoint, insecure)
 		named = set.endpoint
 	} else {
-		named, err = readEndpoint()
+		named, err = env.readEndpoint()
 	}
 	if err != nil {
 		return settings{}, err
 	}
-	if set.protocol, err = readProtocol(cfg.Protocol, named); err != nil {
+	if set.protocol, err = env.readProtocol(cfg.Protocol, named); err != nil {
 		return settings{}, err
 	}
 	if named == nil {
@@ -78,24 +137,24 @@ func resolve(cfg *OTLPConfig) (settings, error) {
 	}
 	set.shown = named.Redacted()
 	if set.protocol == protocolHTTPProtobuf && (named.Host == "" || named.Scheme != "http" && named.Scheme != "https") {
-		name, value := variable("ENDPOINT")
+		name, value := env.variable("ENDPOINT")
 		return settings{}, fmt.Errorf("%s: %q is no URL that http/protobuf can be sent to: write http://HOST:PORT or https://HOST:PORT", name, value)
 	}
-	if set.timeout, err = readTimeout(cfg.Timeout); err != nil {
+	if set.timeout, err = env.readTimeout(cfg.Timeout); err != nil {
 		return settings{}, err
 	}
-	if err := checkCompression(); err != nil {
+	if err := env.checkCompression(); err != nil {
 		return settings{}, err
 	}
-	if err := checkHeaders(); err != nil {
+	if err := env.checkHeaders(); err != nil {
 		return settings{}, err
 	}
-	set.tls, err = readTLS()
+	set.tls, err = env.readTLS()
 	return set, err
 }
 
-func readInsecure() (bool, error) {
-	name, v := variable("INSECURE")
+func (env environment) readInsecure() (bool, error) {
+	name, v := env.variable("INSECURE")
 	switch strings.ToLower(v) {
 	case "true":
 		return true, nil
@@ -154,8 +213,8 @@ func schemeFor(insecure bool) string {
 }
 
 // readEndpoint reads the endpoint as the clients do: a URL, or for gRPC any target of its own; nil is none.
-func readEndpoint() (*url.URL, error) {
-	name, v := variable("ENDPOINT")
+func (env environment) readEndpoint() (*url.URL, error) {
+	name, v := env.variable("ENDPOINT")
 	if v == "" {
 		return nil, nil
 	}
@@ -171,10 +230,10 @@ func readEndpoint() (*url.URL, error) {
 
 // readProtocol returns the protocol that is set, else what the endpoint suggests: port 4318 is registered
 // for OTLP over HTTP, and gRPC knows no paths.
-func readProtocol(option string, endpoint *url.URL) (string, error) {
+func (env environment) readProtocol(option string, endpoint *url.URL) (string, error) {
 	name, v := "otlp protocol", option
 	if v == "" {
-		name, v = variable("PROTOCOL")
+		name, v = env.variable("PROTOCOL")
 	}
 	switch v {
 	case protocolGRPC, protocolHTTPProtobuf:
@@ -188,11 +247,11 @@ func readProtocol(option string, endpoint *url.URL) (string, error) {
 	return "", fmt.Errorf("%s: %q is not spoken: write grpc or http/protobuf", name, v)
 }
 
-func readTimeout(option time.Duration) (time.Duration, error) {
+func (env environment) readTimeout(option time.Duration) (time.Duration, error) {
 	if option > 0 {
 		return option, nil
 	}
-	name, v := variable("TIMEOUT")
+	name, v := env.variable("TIMEOUT")
 	if v == "" {
 		return defaultTimeout, nil
 	}
@@ -203,8 +262,8 @@ func readTimeout(option time.Duration) (time.Duration, error) {
 	return time.Duration(ms) * time.Millisecond, nil
 }
 
-func checkCompression() error {
-	name, v := variable("COMPRESSION")
+func (env environment) checkCompression() error {
+	name, v := env.variable("COMPRESSION")
 	if v != "" && v != "gzip" && v != "none" {
 		return fmt.Errorf("%s: %q is neither gzip nor none", name, v)
 	}
@@ -212,8 +271,8 @@ func checkCompression() error {
 }
 
 // checkHeaders tells of headers that the clients would leave out. Values are secrets and not repeated.
-func checkHeaders() error {
-	name, v := variable("HEADERS")
+func (env environment) checkHeaders() error {
+	name, v := env.variable("HEADERS")
 	if v == "" {
 		return nil
 	}
@@ -238,9 +297,9 @@ func isTokenChar(r rune) bool {
 }
 
 // readTLS loads the certificates that the environment names.
-func readTLS() (*tls.Config, error) {
+func (env environment) readTLS() (*tls.Config, error) {
 	var cfg tls.Config
-	if name, file := variable("CERTIFICATE"); file != "" {
+	if name, file := env.variable("CERTIFICATE"); file != "" {
 		pem, err := os.ReadFile(file)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w: name a readable PEM file or unset it", name, err)
@@ -252,8 +311,8 @@ func readTLS() (*tls.Config, error) {
 	}
 	// The two make a pair within one prefix, as the clients have it.
 	for _, prefix := range []string{"OTEL_EXPORTER_OTLP_", "OTEL_EXPORTER_OTLP_TRACES_"} {
-		cert := strings.TrimSpace(os.Getenv(prefix + "CLIENT_CERTIFICATE"))
-		key := strings.TrimSpace(os.Getenv(prefix + "CLIENT_KEY"))
+		cert := strings.TrimSpace(env(prefix + "CLIENT_CERTIFICATE"))
+		key := strings.TrimSpace(env(prefix + "CLIENT_KEY"))
 		if cert == "" && key == "" {
 			continue
 		}

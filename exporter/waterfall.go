@@ -14,19 +14,49 @@ const (
 	maxDepth       = 12 // deeper spans are indented no further
 )
 
+// waterfallColumns are the widths of a waterfall's columns that depend on the trace; two of times stand between
+// them and the bar.
+type waterfallColumns struct{ service, method, path, status, bar int }
+
+// waterfallColumnsFor gives each column what its longest text takes, and the path the rest. Where that is too
+// little, names of services are cut.
+func (t *Trace) waterfallColumnsFor(width int) waterfallColumns {
+	if width <= 0 {
+		width = waterfallWidth
+	}
+	room := max(width-2*columnDuration-3, 2*minBar)
+	c := waterfallColumns{service: len("SERVICE"), method: len("METHOD"), status: len("STATUS"), bar: max(room/3, minBar)}
+	for i := range t.Spans {
+		s := &t.Spans[i].Span
+		outcome, _ := outcomeText(s)
+		c.service = max(c.service, cellsOf(t.Spans[i].title()))
+		c.method = max(c.method, cellsOf(methodText(s)))
+		c.status = max(c.status, cellsOf(outcome))
+	}
+	c.method = min(c.method, columnMethod)
+	// With a space behind each column but the last.
+	left := room - c.bar - columnKind - c.method - c.status - 4
+	c.service = min(c.service, max(left/2, len("SERVICE")))
+	c.path = max(left-c.service, minPath/2)
+	return c
+}
+
+// title is the name of a span's service at its place in the tree.
+func (ts *TraceSpan) title() string {
+	return strings.Repeat("  ", min(ts.Depth, maxDepth)) + serviceName(&ts.Span)
+}
+
+// cellsOf is how many columns a text takes.
+func cellsOf(s string) int {
+	_, used := appendSafe(nil, s, -1)
+	return used
+}
+
 // Waterfall is a trace as text: a line that sums it up, and one per span with its place in the tree, its
 // offset from the trace's start, its duration and a bar. It ends with a newline, and holds no control
 // characters of the spans'.
 func Waterfall(t *Trace, st Style) string {
-	width := st.Width
-	if width <= 0 {
-		width = waterfallWidth
-	}
-	// Two columns of seven and three spaces stand between name and bar.
-	room := max(width-2*columnDuration-3, 2*minBar)
-	bar := max(room/3, minBar)
-	name := max(room-bar, minBar)
-
+	c := t.waterfallColumnsFor(st.Width)
 	b := []byte("trace ")
 	b = hex.AppendEncode(b, t.TraceID[:])
 	b = fmt.Appendf(b, "  %s  %s  %s", counted(t.Summary.Spans, "span"), counted(t.Services, "service"),
@@ -40,15 +70,18 @@ func Waterfall(t *Trace, st Style) string {
 	b = t.Start.UTC().AppendFormat(append(b, "  "...), time.RFC3339Nano)
 	b = append(b, '\n')
 	b = st.begin(b, colorDim)
-	b = appendColumn(b, "SERVICE KIND METHOD PATH STATUS", name, false, true)
-	b = append(b, ' ')
-	b = appendColumn(b, "OFFSET", columnDuration, true, true)
-	b = append(b, ' ')
+	for _, column := range []struct {
+		name  string
+		width int
+	}{{"SERVICE", c.service}, {"KIND", columnKind}, {"METHOD", c.method}, {"PATH", c.path}, {"STATUS", c.status}} {
+		b = append(appendColumn(b, column.name, column.width, false, true), ' ')
+	}
+	b = append(appendColumn(b, "OFFSET", columnDuration, true, true), ' ')
 	b = appendColumn(b, "TOOK", columnDuration, true, true)
 	b = st.end(b, colorDim)
 	b = append(b, '\n')
 	for i := range t.Spans {
-		b = t.appendSpan(b, &t.Spans[i], st, name, bar)
+		b = t.appendSpan(b, &t.Spans[i], st, c)
 	}
 	if t.Omitted > 0 {
 		b = fmt.Appendf(b, "%s more were not kept\n", counted(t.Omitted, "span"))
@@ -63,31 +96,24 @@ func counted(n int, noun string) string {
 	return strconv.Itoa(n) + " " + noun + "s"
 }
 
-func (t *Trace) appendSpan(b []byte, ts *TraceSpan, st Style, name, bar int) []byte {
+func (t *Trace) appendSpan(b []byte, ts *TraceSpan, st Style, c waterfallColumns) []byte {
 	s := &ts.Span
 	outcome, color := outcomeText(s)
 	if ts.Failed {
 		color = colorError
 	}
-	title := strings.Repeat("  ", min(ts.Depth, maxDepth)) + serviceName(s) + " " + s.Kind.String() + " " + methodText(s)
-	path := pathText(s, st.Query)
-	// The outcome is never cut off: what stands before it is.
-	left := name - len(outcome) - 1
-	b, used := appendSafe(b, title+" "+path, left)
-	b = append(b, ' ')
+	b = append(appendColumn(b, ts.title(), c.service, false, true), ' ')
+	b = append(appendColumn(b, s.Kind.String(), columnKind, false, true), ' ')
+	b = append(appendColumn(b, methodText(s), c.method, false, true), ' ')
+	b = append(appendColumn(b, pathText(s, st.Query), c.path, false, true), ' ')
 	b = st.begin(b, color)
-	b = append(b, outcome...)
+	b = appendColumn(b, outcome, c.status, false, true)
 	b = st.end(b, color)
-	for n := used + 1 + len(outcome); n < name; n++ {
-		b = append(b, ' ')
-	}
 	offset := s.Start - t.Start.UnixNano()
 	b = append(b, ' ')
-	b = appendColumn(b, durationText(offset), columnDuration, true, true)
-	b = append(b, ' ')
-	b = appendColumn(b, durationText(s.End-s.Start), columnDuration, true, true)
-	b = append(b, ' ')
-	begin, end := barEnds(offset, s.End-s.Start, int64(t.Duration), bar)
+	b = append(appendColumn(b, durationText(offset), columnDuration, true, true), ' ')
+	b = append(appendColumn(b, durationText(s.End-s.Start), columnDuration, true, true), ' ')
+	begin, end := barEnds(offset, s.End-s.Start, int64(t.Duration), c.bar)
 	b = append(b, strings.Repeat(" ", begin)...)
 	b = st.begin(b, color)
 	b = append(b, strings.Repeat("█", end-begin)...)

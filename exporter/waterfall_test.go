@@ -30,11 +30,11 @@ func TestWaterfall(t *testing.T) {
 	tr := checkoutTrace(t)
 	got := Waterfall(&tr, Style{Width: 100, Query: QueryNone})
 	want := `trace 00000000000000000000000000000007  4 spans  2 services  100ms  1 error  2026-09-01T12:30:15.25Z
-SERVICE KIND METHOD PATH STATUS                           OFFSET    TOOK
-frontend SERVER GET /api/v1/items/4711 200                   0µs   100ms ███████████████████████████
-  frontend CLIENT GET /api/v1/items/4711 200              10.0ms  50.0ms   ██████████████
-    backend SERVER GET /api/v1/items/4711 200             20.0ms  30.0ms      █████████
-  frontend CLIENT GET /pay 500                            90.0ms  10.0ms                         ███
+SERVICE     KIND   METHOD PATH                    STATUS  OFFSET    TOOK
+frontend    SERVER GET    /api/v1/items/4711      200        0µs   100ms ███████████████████████████
+  frontend  CLIENT GET    /api/v1/items/4711      200     10.0ms  50.0ms   ██████████████
+    backend SERVER GET    /api/v1/items/4711      200     20.0ms  30.0ms      █████████
+  frontend  CLIENT GET    /pay                    500     90.0ms  10.0ms                         ███
 `
 	if got != want {
 		t.Errorf("it is\n%s\nnot\n%s", got, want)
@@ -42,6 +42,40 @@ frontend SERVER GET /api/v1/items/4711 200                   0µs   100ms ██
 	for line := range strings.Lines(got) {
 		if n := columnsOf(strings.TrimSuffix(line, "\n")); n > 100 {
 			t.Errorf("%d columns: %q", n, line)
+		}
+	}
+}
+
+// Whatever the texts, each column begins where its heading does, and the outcome is never cut off.
+func TestWaterfallColumns(t *testing.T) {
+	st := NewStore(10, 1<<20)
+	root := inTrace(7, 1, 0, l7.Server, 0, 100)
+	root.Resource = &l7.Resource{ServiceName: "支払い-" + strings.Repeat("long", 20)}
+	child := inTrace(7, 2, 1, l7.Client, 10, 50)
+	child.Method, child.MethodOriginal, child.Path = "_OTHER", "PROPFIND-AND-MORE", "/"+strings.Repeat("x", 300)
+	closed := inTrace(7, 3, 2, l7.Server, 20, 30)
+	closed.Status, closed.Ending, closed.Resource = 0, l7.EndedByIdle, nil
+	for _, s := range []*l7.Span{root, child, closed} {
+		st.Add(s)
+	}
+	tr, ok := st.Trace(traceID(7))
+	if !ok {
+		t.Fatal("there is no trace")
+	}
+	for _, width := range []int{0, 60, 80, 100, 200} {
+		lines := strings.Split(strings.TrimSuffix(Waterfall(&tr, Style{Width: width}), "\n"), "\n")[1:]
+		status := columnsOf(lines[0][:strings.Index(lines[0], "STATUS")])
+		kind := columnsOf(lines[0][:strings.Index(lines[0], "KIND")])
+		for i, want := range []string{"200", "200", "timeout"} {
+			line := lines[i+1]
+			at := strings.LastIndex(line[:strings.Index(line, "█")], " "+want+" ") + 1
+			if at == 0 || columnsOf(line[:at]) != status {
+				t.Errorf("at width %d %q does not stand in column %d of %q", width, want, status, line)
+			}
+			at = max(strings.Index(line, "SERVER"), strings.Index(line, "CLIENT"))
+			if columnsOf(line[:at]) != kind {
+				t.Errorf("at width %d the kind does not stand in column %d of %q", width, kind, line)
+			}
 		}
 	}
 }

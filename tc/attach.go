@@ -67,6 +67,8 @@ type tap struct {
 type tappedIface struct {
 	name  string
 	hooks []tappedHook
+	// leaving is set once it was to be detached: hooks are what could not be, to be tried again.
+	leaving bool
 }
 
 type tappedHook struct {
@@ -193,31 +195,37 @@ func (v *visitor) attach(m *method, index int, at direction, program *ebpf.Progr
 
 // attached tells whether all the hooks of the interface still are. One that cannot be looked at is not.
 func (i *tappedIface) attached() bool {
-	return !slices.ContainsFunc(i.hooks, func(h tappedHook) bool {
+	return !i.leaving && !slices.ContainsFunc(i.hooks, func(h tappedHook) bool {
 		attached, err := h.attached()
 		return err != nil || !attached
 	})
 }
 
-// detach goes on after an error, and undoes what can be undone.
+// detach goes on after an error, and keeps what it cannot undo. Without a visitor, when the namespace has
+// ended, filters are gone already.
 func (i *tappedIface) detach(v *visitor) error {
+	i.leaving = true
 	var errs []error
-	for _, h := range i.hooks {
-		errs = append(errs, h.detach(v))
-	}
+	i.hooks = slices.DeleteFunc(i.hooks, func(h tappedHook) bool {
+		if h.method == methodClsact && v == nil {
+			return true
+		}
+		err := h.detach(v)
+		errs = append(errs, err)
+		return err == nil
+	})
 	return errors.Join(errs...)
 }
 
-// detach takes everything off. Without a visitor, when the namespace has ended, filters are gone already.
+// detach takes everything off, but for what it cannot.
 func (t *tap) detach(v *visitor) error {
 	var errs []error
 	for index, i := range t.ifaces {
-		for _, h := range i.hooks {
-			if h.method == methodTCX || v != nil {
-				errs = append(errs, h.detach(v))
-			}
+		err := i.detach(v)
+		errs = append(errs, err)
+		if err == nil {
+			delete(t.ifaces, index)
 		}
-		delete(t.ifaces, index)
 	}
 	clear(t.trouble)
 	return errors.Join(errs...)

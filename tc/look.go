@@ -22,10 +22,15 @@ func (t *Taps) look(now time.Time, full bool) {
 		if t.paused && len(s.tap.ifaces) == 0 || !s.dirty && !old && !poll {
 			continue
 		}
+		t.changed = true
+		if t.paused && !s.tap.needsVisit() {
+			// The kill switch waits for no way into a namespace that it can do without.
+			t.settle(s, now, s.tap.detach(nil))
+			continue
+		}
 		verify[s] = s.dirty || old
 		due = append(due, s)
 	}
-	t.changed = t.changed || len(due) > 0
 	errs := t.visit(due, func(s *space, v *visitor) error {
 		if t.stopping.Load() {
 			return errStopping
@@ -48,16 +53,22 @@ func (t *Taps) look(now time.Time, full bool) {
 		return s.tap.reconcile(v, &t.method, verify[s])
 	})
 	for i, s := range due {
-		switch err := errs[i]; {
-		case err == nil:
-			s.err, s.failures = nil, 0
-		case errors.Is(err, errReplaced):
+		if errors.Is(errs[i], errReplaced) {
 			t.end(s)
-		default:
-			s.dirty = true
-			t.note(s, now, err)
+		} else {
+			t.settle(s, now, errs[i])
 		}
 	}
+}
+
+// settle notes what came of a look: after an error there is another.
+func (t *Taps) settle(s *space, now time.Time, err error) {
+	if err == nil {
+		s.err, s.failures = nil, 0
+		return
+	}
+	s.dirty = true
+	t.note(s, now, err)
 }
 
 // release undoes everything in a namespace: programs, lock and what Released is for.

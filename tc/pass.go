@@ -90,6 +90,7 @@ func (t *Taps) pass(full, starting bool) error {
 	now := time.Now()
 	if full {
 		t.findAmbient(now)
+		t.findUnmatched(now)
 	}
 	for _, s := range t.spaces {
 		if s.tap != nil && !t.wants(s, now) {
@@ -306,7 +307,7 @@ func (t *Taps) acquire(spaces []*space, now time.Time, starting bool) ([]*space,
 		case errs[i] == nil:
 			got = append(got, s)
 		case errors.As(errs[i], &other):
-			held = append(held, Overlap{s.NetNS, other.pid})
+			held = append(held, Overlap{s.NetNS, other.pid, other.stranger})
 			fallthrough
 		default:
 			failed = errs[i]

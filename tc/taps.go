@@ -58,6 +58,14 @@ type Skipped struct {
 	Err error
 }
 
+// Unmatched is a selector that no network namespace of the host meets for now.
+type Unmatched struct {
+	// Selector is a name, a path, or "ambient", as Config.Select has it.
+	Selector string
+	// Reason is what is missing.
+	Reason string
+}
+
 // Taps attach programs in the selected network namespaces of the host and keep that up to date.
 //
 //	New ──> Start ──> running <──Resume── paused
@@ -91,6 +99,7 @@ type Taps struct {
 	shown       sync.Mutex // of what is shown, so that nobody waits for a pass
 	attachments []Attachment
 	skipped     []Skipped
+	unmatched   []Unmatched
 }
 
 // New checks the configuration and the process's privileges (a *PrivilegeError). Nothing is attached
@@ -148,6 +157,7 @@ func (t *Taps) Start() error {
 	if err := t.pass(true, true); err != nil {
 		return errors.Join(fmt.Errorf("tap network namespaces: %w", err), t.releaseAll())
 	}
+	t.warnUnmatched()
 	t.done = make(chan struct{})
 	go t.loop(t.done)
 	return nil
@@ -204,31 +214,44 @@ func (t *Taps) tell(err error) {
 }
 
 // Pause detaches everything; namespaces stay locked, and are still followed. It returns when nothing is
-// attached any more.
-func (t *Taps) Pause() error { return t.setPaused(true) }
-
-// Resume attaches again, and returns when that is done.
-func (t *Taps) Resume() error { return t.setPaused(false) }
-
-func (t *Taps) setPaused(paused bool) error {
+// attached any more, or with the reason why something is, which Attachments then list. It may be called
+// again, and then tries again.
+func (t *Taps) Pause() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if err := t.turn(true); err != nil {
+		return err
+	}
+	// No pass: what it may run into, such as a /proc that cannot be read, must not keep anything attached.
+	t.look(time.Now(), false)
+	t.show()
+	var errs []error
+	for _, s := range t.spaces {
+		if s.tap != nil && len(s.tap.ifaces) > 0 && s.err != nil {
+			errs = append(errs, fmt.Errorf("detach in network namespace %s: %w", s.Name, s.err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Resume attaches again, and returns when that is done.
+func (t *Taps) Resume() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.turn(false); err != nil {
+		return err
+	}
+	return t.pass(true, false)
+}
+
+// turn has every namespace looked at, also where a look has just failed.
+func (t *Taps) turn(paused bool) error {
 	if t.closed || t.done == nil {
 		return errors.New("tap network namespaces: not started")
 	}
 	t.paused = paused
 	for _, s := range t.spaces {
-		s.dirty = true
-	}
-	if err := t.pass(true, false); err != nil {
-		return err
-	}
-	if paused {
-		for _, s := range t.spaces {
-			if s.tap != nil && len(s.tap.ifaces) > 0 && s.err != nil {
-				return fmt.Errorf("detach in network namespace %s: %w", s.Name, s.err)
-			}
-		}
+		s.dirty, s.retry = true, time.Time{}
 	}
 	return nil
 }
@@ -270,4 +293,11 @@ func (t *Taps) Skipped() []Skipped {
 	t.shown.Lock()
 	defer t.shown.Unlock()
 	return slices.Clone(t.skipped)
+}
+
+// Unmatched lists the selectors that no network namespace meets for now.
+func (t *Taps) Unmatched() []Unmatched {
+	t.shown.Lock()
+	defer t.shown.Unlock()
+	return slices.Clone(t.unmatched)
 }

@@ -202,31 +202,6 @@ func TestSeesEachPacketOnce(t *testing.T) {
 	})
 }
 
-func TestPauseAndResume(t *testing.T) {
-	eachWay(t, func(t *testing.T, method string, start func(*recorder, ...string) *Taps) {
-		makeNetns(t, "t1")
-		r := newRecorder()
-		taps := start(r, "all")
-		if err := taps.Pause(); err != nil {
-			t.Fatalf("pause: %v", err)
-		}
-		if now := taps.Attachments(); len(now) > 0 {
-			t.Errorf("paused, and attached: %v", now)
-		}
-		makeNetns(t, "t2")
-		waitFor(t, "t2 is taken while paused", func() bool { _, live := r.of("t2"); return live })
-		if left := append(inventory(t, ""), append(inventory(t, "t1"), inventory(t, "t2")...)...); left != nil {
-			t.Errorf("paused, and in the kernel: %q", left)
-		}
-		if err := taps.Resume(); err != nil {
-			t.Fatalf("resume: %v", err)
-		}
-		if got := len(taps.Attachments()); got != 3 {
-			t.Errorf("resumed with %d attachments: %v", got, taps.Attachments())
-		}
-	})
-}
-
 // A namespace may end at any moment of the work on it.
 func TestVanishingNamespaces(t *testing.T) {
 	eachWay(t, func(t *testing.T, method string, start func(*recorder, ...string) *Taps) {

@@ -93,11 +93,11 @@ func TestNames(t *testing.T) {
 func TestOverlapErrorIsOneLine(t *testing.T) {
 	err := &OverlapError{}
 	for i := range 20 {
-		err.Held = append(err.Held, Overlap{NetNS{Name: fmt.Sprintf("t%d", i)}, 12})
+		err.Held = append(err.Held, Overlap{NetNS: NetNS{Name: fmt.Sprintf("t%d", i)}, PID: 12})
 	}
-	err.Held = append(err.Held, Overlap{NetNS{Name: "web"}, 0})
+	err.Held = append(err.Held, Overlap{NetNS: NetNS{Name: "web"}}, Overlap{NetNS: NetNS{Name: "db"}, Stranger: "sleep (pid 7)"})
 	want := "network namespaces are already tapped: pid 12 taps t0, t1, t2, t3, t4, t5, t6, t7 and 12 more; " +
-		"another daemon taps web; stop it, or select or exclude so that the sets do not overlap"
+		"another daemon taps web; sleep (pid 7), which is no ambit daemon, holds the lock of db; stop it, or select or exclude so that the sets do not overlap"
 	if err.Error() != want {
 		t.Errorf("got %q", err)
 	}

@@ -134,7 +134,7 @@ func (p *program) tracesCommand() *cli.Command {
 		Name:        "traces",
 		Usage:       "show the latest traces, or one as a waterfall",
 		ArgsUsage:   "[ID]",
-		Description: "Traces are kept in memory only where no endpoint is set.",
+		Description: "Traces are kept in memory only where no endpoint is set. Of an ID the first 8 digits or more will do.",
 		Flags:       []cli.Flag{&cli.IntFlag{Name: "n", Value: 20, Usage: fmt.Sprintf("how many `TRACES` are listed, 1 to %d", admin.MaxTraces)}},
 	}, p.traces, "the ID of one trace")
 }

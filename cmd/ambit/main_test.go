@@ -55,9 +55,9 @@ func (s *stage) Traces(n int) ([]admin.TraceSummary, error) {
 	return []admin.TraceSummary{{TraceID: traceID, Spans: 1, Name: "GET /\x1b[2J\u009b\U000e0001"}}, s.err
 }
 
-func (s *stage) Trace(id [16]byte, width int) (admin.TraceDetail, error) {
+func (s *stage) Trace(id string, width int) (admin.TraceDetail, error) {
 	s.width = width
-	if id[0] != 0 {
+	if !strings.HasPrefix(traceID, id) {
 		return admin.TraceDetail{}, admin.NotFound("trace is not kept")
 	}
 	return admin.TraceDetail{TraceSummary: admin.TraceSummary{TraceID: traceID}, Waterfall: "trace\n  GET /\x1b[2J\n"}, s.err
@@ -175,8 +175,21 @@ func TestConfig(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, r.out)
 		}
 	}
+	// OpenTelemetry's own settings too: what run would refuse, config refuses.
+	r = ambit(t, []string{"OTEL_EXPORTER_OTLP_COMPRESSION=gzip", "OTEL_EXPORTER_OTLP_HEADERS=key=secret"}, "config", "--otlp-endpoint", "c:4318")
+	for _, want := range []string{"#   compression: gzip ", "# env OTEL_EXPORTER_OTLP_COMPRESSION\n", "#   headers: key=********", "#   protocol: http/protobuf "} {
+		if !strings.Contains(r.out, want) {
+			t.Errorf("no %q in\n%s", want, r.out)
+		}
+	}
+	for _, command := range []string{"config", "run"} {
+		r = ambit(t, []string{"OTEL_EXPORTER_OTLP_PROTOCOL=http/json"}, command)
+		if want := `ambit: env OTEL_EXPORTER_OTLP_PROTOCOL: "http/json" is not spoken: write grpc or http/protobuf` + "\n"; r.err != want {
+			t.Errorf("%s: got %+v, want %s", command, r, want)
+		}
+	}
 	var rows []map[string]any
-	if err := json.Unmarshal([]byte(ambit(t, nil, "config", "--json").out), &rows); err != nil || len(rows) != len(daemon.Settings()) {
+	if err := json.Unmarshal([]byte(ambit(t, nil, "config", "--json").out), &rows); err != nil || len(rows) != len(daemon.Settings())+8 {
 		t.Errorf("%v: %d rows", err, len(rows))
 	}
 }
@@ -205,6 +218,7 @@ func TestCommandsOfARunningDaemon(t *testing.T) {
 		{"traces " + traceID, []string{"trace\n  GET /\\u{001b}[2J\n"}},
 		{"traces " + traceID + " --json", []string{`"waterfall": "trace\n  GET /\u001b[2J\n"`}},
 		{"traces -- " + traceID, []string{"trace\n"}},
+		{"traces " + strings.ToUpper(traceID[:8]), []string{"trace\n"}}, // as the live view shows it
 	} {
 		r := ambit(t, env, strings.Fields(c.args)...)
 		for _, want := range c.want {
@@ -288,7 +302,7 @@ func TestRefusals(t *testing.T) {
 		"rates set 0.1 --socket":    `flag --socket: a value must follow`,
 		"pause x":                   `unexpected argument "x": "ambit pause" takes none`,
 		"resume x":                  `unexpected argument "x": "ambit resume" takes none`,
-		"traces zz":                 `"zz" is no trace ID: want 32 hex digits: "ambit traces" lists them`,
+		"traces zz":                 `"zz" is no trace ID: want 32 hex digits, or the first 8 or more: "ambit traces" lists them`,
 		"traces " + traceID + " b":  `unexpected argument "b": "ambit traces" takes the ID of one trace`,
 		"traces -n 0":               `flag -n: 0 is out of range; allowed: a whole number from 1 to 1000`,
 		"traces ff" + traceID[2:]:   `trace is not kept`,

@@ -39,10 +39,14 @@ func (p *program) configCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			if wantsJSON(c) {
-				return cfg.WriteJSON(p.out, origins)
+			standard, err := cfg.Standard(p.env)
+			if err != nil {
+				return err
 			}
-			return cfg.WriteYAML(p.out, origins)
+			if wantsJSON(c) {
+				return cfg.WriteJSON(p.out, origins, standard)
+			}
+			return cfg.WriteYAML(p.out, origins, standard)
 		},
 	}
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -67,11 +66,7 @@ func (s *shop) check(d *daemon) error {
 
 // trace asks for one trace by its ID.
 func (d *daemon) trace(ctx context.Context, id string) (admin.TraceDetail, error) {
-	var raw [16]byte
-	if _, err := hex.Decode(raw[:], []byte(id)); err != nil {
-		return admin.TraceDetail{}, fmt.Errorf("trace ID %q: %w", id, err)
-	}
-	return d.client.Trace(ctx, raw, 0)
+	return d.client.Trace(ctx, id, 0)
 }
 
 // settled waits until a trace has that many spans: records take a moment from the kernel to the store.
