@@ -60,6 +60,7 @@ enum field {
 	FIELD_USER_AGENT,
 	FIELD_REQUEST_ID, /* x-request-id */
 	FIELD_TRACESTATE,
+	FIELD_TRACESTATE_MORE, /* of a second header: both are one list */
 	FIELDS,
 };
 

@@ -78,13 +78,12 @@ type ambitExchange struct {
 	Seen       uint8
 	TraceFlags uint8
 	Used       uint16
-	Fields     [5]struct {
+	Fields     [6]struct {
 		_   structs.HostLayout
 		Off uint16
 		Len uint16
 	}
 	Text [1024]uint8
-	_    [4]byte
 }
 
 type ambitExchangeFlags uint32
@@ -109,12 +108,13 @@ const (
 type ambitField uint32
 
 const (
-	ambitFieldFIELD_REQUEST_LINE ambitField = 0
-	ambitFieldFIELD_HOST         ambitField = 1
-	ambitFieldFIELD_USER_AGENT   ambitField = 2
-	ambitFieldFIELD_REQUEST_ID   ambitField = 3
-	ambitFieldFIELD_TRACESTATE   ambitField = 4
-	ambitFieldFIELDS             ambitField = 5
+	ambitFieldFIELD_REQUEST_LINE    ambitField = 0
+	ambitFieldFIELD_HOST            ambitField = 1
+	ambitFieldFIELD_USER_AGENT      ambitField = 2
+	ambitFieldFIELD_REQUEST_ID      ambitField = 3
+	ambitFieldFIELD_TRACESTATE      ambitField = 4
+	ambitFieldFIELD_TRACESTATE_MORE ambitField = 5
+	ambitFieldFIELDS                ambitField = 6
 )
 
 type ambitFlow struct {

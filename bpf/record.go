@@ -29,6 +29,8 @@ const (
 	FieldUserAgent   = int(ambitFieldFIELD_USER_AGENT)
 	FieldRequestID   = int(ambitFieldFIELD_REQUEST_ID)
 	FieldTraceState  = int(ambitFieldFIELD_TRACESTATE)
+	FieldTraceMore   = int(ambitFieldFIELD_TRACESTATE_MORE)
+	Fields           = int(ambitFieldFIELDS)
 )
 
 // Values of Record.Ending and Record.Reason.

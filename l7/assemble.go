@@ -80,7 +80,12 @@ func (a *Assembler) read(rec *bpf.Record, clock int64, s *Span) {
 	s.Reason = Reason(rec.Reason)
 	s.Threshold = rec.Threshold
 	s.HasThreshold = rec.Flags&bpf.FlagHasThreshold != 0
-	s.Cut = Cut(rec.Cut)
+	s.Cut = Cut(rec.Cut) & (CutTraceState<<1 - 1)
+	moreCut := rec.Cut&(1<<bpf.FieldTraceMore) != 0
+	firstCut := s.Cut&CutTraceState != 0
+	if moreCut {
+		s.Cut |= CutTraceState
+	}
 	s.Joined = rec.Flags&bpf.FlagJoined != 0
 	s.Scheme = "http"
 	// The sampled bit says that the span was kept. An ID that ambit derived is random, by W3C's level 2; of one from
@@ -94,7 +99,7 @@ func (a *Assembler) read(rec *bpf.Record, clock int64, s *Span) {
 		s.TraceFlags = 3
 	}
 
-	var fields [bpf.FieldTraceState + 1]string
+	var fields [bpf.Fields]string
 	a.texts(rec, &fields)
 	readRequestLine(fields[bpf.FieldRequestLine], s)
 	if s.Host == "" {
@@ -102,11 +107,12 @@ func (a *Assembler) read(rec *bpf.Record, clock int64, s *Span) {
 	}
 	s.UserAgent = fields[bpf.FieldUserAgent]
 	s.RequestID = fields[bpf.FieldRequestID]
-	s.TraceState = a.traceState(fields[bpf.FieldTraceState], s)
+	states := joinStates(fields[bpf.FieldTraceState], firstCut, fields[bpf.FieldTraceMore], moreCut)
+	s.TraceState = a.traceState(states, s)
 }
 
 // texts cuts the record's text into its fields, valid UTF-8 each, with one allocation where all of it is.
-func (a *Assembler) texts(rec *bpf.Record, fields *[bpf.FieldTraceState + 1]string) {
+func (a *Assembler) texts(rec *bpf.Record, fields *[bpf.Fields]string) {
 	used := min(int(rec.Used), len(rec.Text))
 	text := string(rec.Text[:used])
 	for i := range fields {

@@ -163,7 +163,6 @@ static always_inline struct exchange *begin(struct flow *f, __u64 now, __u32 seq
 	ex->protocol = PROTOCOL_HTTP1;
 	__builtin_memset(ex->header_parent, 0, sizeof(ex->header_parent));
 	__builtin_memset(ex->fields, 0, sizeof(ex->fields));
-	see(ex);
 	return ex;
 }
 

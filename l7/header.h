@@ -23,7 +23,7 @@ __noinline int keep(struct exchange *ex, const struct window *win, __u32 idx, __
 		return 0;
 	if (ex->fields[field].len) {
 		/* The first one counts; of a list it is not all. */
-		if (field == FIELD_TRACESTATE) {
+		if (field == FIELD_TRACESTATE_MORE) {
 			ex->cut |= 1 << field;
 			count(STAT_FIELD_CUT);
 		}
@@ -328,7 +328,8 @@ static always_inline void header(struct walk *w, struct half *half, __u32 idx, _
 	else if (name == NAME_REQUEST_ID)
 		kept = FIELD_MAX(FIELD_REQUEST_ID, REQUEST_ID_MAX);
 	else if (name == NAME_TRACESTATE)
-		kept = FIELD_MAX(FIELD_TRACESTATE, TRACESTATE_MAX);
+		kept = ex->fields[FIELD_TRACESTATE].len ? FIELD_MAX(FIELD_TRACESTATE_MORE, TRACESTATE_MAX) :
+							  FIELD_MAX(FIELD_TRACESTATE, TRACESTATE_MAX);
 	if (kept != FIELDS)
 		keep(ex, win, idx, len, kept);
 	if (!w->flow->trusted)

@@ -42,9 +42,10 @@ __noinline int prove(struct flow *f, const struct window *win, __u32 idx, __u32 
 	half->proving = 0;
 	if (is_version(half->tail)) {
 		take(f);
+		see(&f->exchange);
 		return 0;
 	}
-	drop_newest(f, STAT_DROP_MALFORMED);
+	disprove(f);
 	malformed(f, SIDE_OPENER);
 	return 0;
 }
@@ -61,7 +62,7 @@ static always_inline void request_line(struct walk *w, struct half *half, __u32 
 	struct flow *f = w->flow;
 	__u64 text = load64(w->win->bytes + idx);
 
-	if (!begins_request(text, len) || (whole ? !ends_in_version(w->win, idx, len) : half->resynced)) {
+	if (!is_token_byte(text) || !begins_request(text, len) || (whole ? !ends_in_version(w->win, idx, len) : half->resynced)) {
 		malformed(f, SIDE_OPENER);
 		return;
 	}
@@ -75,7 +76,9 @@ static always_inline void request_line(struct walk *w, struct half *half, __u32 
 	half->state = HALF_HEAD;
 	half->framing = FRAMING_NONE;
 	keep(ex, w->win, idx, len, FIELD_MAX(FIELD_REQUEST_LINE, REQUEST_LINE_MAX));
-	if (!whole) {
+	if (whole) {
+		see(ex);
+	} else {
 		ex->cut |= 1 << FIELD_REQUEST_LINE;
 		half->proving = 1;
 	}
@@ -505,6 +508,8 @@ __noinline int http1_over(struct flow *f, __u32 ending, __u64 now)
 	if (!f)
 		return 0;
 	struct half *half = &f->half[SIDE_ACCEPTOR];
+	if (f->half[SIDE_OPENER].proving)
+		disprove(f);
 	bool missed = half->missed || (f->finned && half->next_seq != f->fin_seq);
 
 	if (ending != ENDING_RESET &&

@@ -50,6 +50,16 @@ static always_inline void forget_line(struct flow *f, __u32 side)
 	f->half[side & 1].skipping = 0;
 }
 
+/* What was read as the start of a request is none, or nobody will know. */
+static always_inline void disprove(struct flow *f)
+{
+	f->half[SIDE_OPENER].proving = 0;
+	if (f->taken)
+		drop_newest(f, STAT_DROP_MALFORMED);
+	else
+		f->next = f->first; /* it is the connection's only one */
+}
+
 /*
  * A direction lost its place. What depends on the missing bytes is dropped and counted; an exchange whose
  * response head was whole only lost the exact end of its body, which the next turn tells.
@@ -62,11 +72,12 @@ __noinline int lose(struct flow *f, __u32 side, __u32 stat)
 
 	half->state = HALF_LOST;
 	half->resynced = 0;
-	half->proving = 0;
 	half->body = BODY_UNKNOWN;
 	forget_line(f, side);
 	count(STAT_DESYNC);
-	if (side == SIDE_OPENER)
+	if (side == SIDE_OPENER && half->proving)
+		disprove(f);
+	else if (side == SIDE_OPENER)
 		drop_newest(f, stat);
 	else if (outstanding(f) != 1 || !f->response.headed)
 		drop_all(f, stat);

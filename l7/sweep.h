@@ -33,6 +33,8 @@ static long sweep_flow(void *map, __u64 *key, struct flow *f, struct sweep *s)
 	if (outstanding(f)) {
 		if (!lock_flow(f, f->fingerprint))
 			return 0;
+		if (f->half[SIDE_OPENER].proving)
+			disprove(f);
 		conclude_all(f, ENDING_IDLE, s->now);
 		f->half[SIDE_OPENER].state = HALF_LOST;
 		f->half[SIDE_ACCEPTOR].state = HALF_LOST;

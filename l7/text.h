@@ -22,16 +22,19 @@ static always_inline bool is_token_byte(__u8 c)
 
 __noinline int is_method(__u64 text, __u32 len)
 {
+	bool begun = false; /* behind empty lines */
+
 	for (__u32 i = 0; i < 8; i++) {
 		__u8 c = text >> (8 * i);
 		if (i >= len)
 			return 1;
 		if (c == ' ')
-			return i > 0;
-		if ((c == '\r' || c == '\n') && i < 4)
+			return begun;
+		if ((c == '\r' || c == '\n') && !begun && i < 4)
 			continue;
 		if (!is_token_byte(c))
 			return 0;
+		begun = true;
 	}
 	return 1;
 }

@@ -30,13 +30,26 @@ func FormatThreshold(threshold uint64) string {
 	return s
 }
 
+// joinStates makes one list of the tracestate headers of a request, of which the second stands for all that follow.
+func joinStates(first string, firstCut bool, more string, moreCut bool) string {
+	first, more = wholeMembers(first, firstCut), wholeMembers(more, moreCut)
+	if first == "" || more == "" {
+		return first + more
+	}
+	return first + "," + more
+}
+
+// wholeMembers leaves the last member out where it may be half of one.
+func wholeMembers(list string, cut bool) string {
+	if !cut {
+		return list
+	}
+	return list[:max(strings.LastIndexByte(list, ','), 0)]
+}
+
 // traceState gives the caller's tracestate with the threshold that held in its member ot, or without
 // one where the span was kept under no known probability. Other members and sub-keys stay.
 func (a *Assembler) traceState(received string, s *Span) string {
-	if s.Cut&CutTraceState != 0 {
-		// The last member may be half of one.
-		received = received[:max(strings.LastIndexByte(received, ','), 0)]
-	}
 	th := ""
 	if s.HasThreshold {
 		a.threshold.set(s.Threshold)

@@ -24,6 +24,25 @@ func TestThresholdText(t *testing.T) {
 	}
 }
 
+func TestTraceStateOfTwoHeaders(t *testing.T) {
+	for _, c := range []struct {
+		what, first, more string
+		cut               uint16
+		want              string
+		marked            bool
+	}{
+		{"one list", "a=1", "ot=th:c,b=2", 0, "ot=th:8,a=1,b=2", false},
+		{"the first is cut", "a=1,b=2", "c=3", 1 << bpf.FieldTraceState, "ot=th:8,a=1,c=3", true},
+		{"the second is cut, or there is a third", "a=1", "b=2,c=3", 1 << bpf.FieldTraceMore, "ot=th:8,a=1,b=2", true},
+	} {
+		r := record(map[int]string{bpf.FieldTraceState: c.first, bpf.FieldTraceMore: c.more})
+		r.Flags, r.Threshold, r.Cut = bpf.FlagHasThreshold, 1<<55, c.cut
+		if s := assemble(t, r)[0]; s.TraceState != c.want || (s.Cut == CutTraceState) != c.marked {
+			t.Errorf("%s: %q, cut %b, want %q", c.what, s.TraceState, s.Cut, c.want)
+		}
+	}
+}
+
 func TestTraceState(t *testing.T) {
 	const keep = bpf.FlagHasThreshold
 	for _, c := range []struct {

@@ -65,14 +65,6 @@ static always_inline __u64 fingerprint_of(__u64 netns, const struct endpoint *x,
 	return mix(netns, hash_of(x) + hash_of(y)) | 1;
 }
 
-/* A field of a socket is read where it is named: the verifier allows no pointer into it, which clang would make. */
-#define sk_field(sk, field)                                                               \
-	({                                                                                \
-		__u32 __v = *(volatile __u32 *)&(sk)->field;                              \
-		opaque(__v);                                                              \
-		__v;                                                                      \
-	})
-
 static always_inline void local_of(struct bpf_sock *sk, struct endpoint *e)
 {
 	if (sk->family == AF_INET6) {
@@ -250,6 +242,9 @@ static __noinline void link_socket(struct tap *t, struct flow *f, __u32 side, st
 		count(STAT_STORAGE_NOMEM);
 	if (side >= SIDES)
 		return;
+	/* With TCP Fast Open the acceptor's socket is there first. */
+	if (info && info->role == ROLE_ACCEPTOR && !info->opener_traced && !info->opener_untraced)
+		ask_opener(info);
 	set_party(&ends->party[side], t, sk, info, is_sender);
 	local_of(sk, &ends->local[side]);
 	remote_of(sk, &ends->remote[side]);
@@ -264,21 +259,11 @@ static __noinline void link_socket(struct tap *t, struct flow *f, __u32 side, st
 		f->opener_traced = info->opener_traced;
 }
 
-static always_inline bool is_excluded_port(__u16 port)
-{
-	return port == PORT_HBONE || (have_excluded_ports && bpf_map_lookup_elem(&excluded_ports, &port));
-}
-
 /* Behind a redirect the ports of the wire and those that the sockets know are not the same: each counts. */
 static always_inline bool has_excluded_port(const struct tap *t)
 {
 	return is_excluded_port(t->parts->seg.src.port) || is_excluded_port(t->parts->seg.dst.port) ||
 	       is_excluded_port(t->parts->remote.port);
-}
-
-static always_inline bool socket_has_excluded_port(struct bpf_sock *sk)
-{
-	return is_excluded_port(sk->src_port) || is_excluded_port(bpf_ntohs(sk->dst_port));
 }
 
 static always_inline __u8 cidr_of(const struct endpoint *e)

@@ -83,10 +83,11 @@ struct bpf_iter__task_file {
 static always_inline bool cgroup_is_excluded(struct cgroup *cgroup)
 {
 	for (int depth = 0; depth < CGROUP_DEPTHS && cgroup; depth++) {
-		__u64 id = cgroup->kn->id;
+		__u64 id = BPF_CORE_READ(cgroup, kn, id);
 		if (bpf_map_lookup_elem(&excluded_cgroups, &id))
 			return true;
-		cgroup = (struct cgroup *)cgroup->self.parent;
+		/* Read, not followed: to the verifier the parent is no cgroup. */
+		cgroup = (struct cgroup *)BPF_CORE_READ(cgroup, self.parent);
 	}
 	return false;
 }

@@ -10,8 +10,6 @@
 #define VLANS_MAX 2
 #define EXTENSIONS_MAX 6
 
-#define PORT_HBONE 15008
-
 static always_inline void endpoint_v4(struct endpoint *e, __u32 addr)
 {
 	*(__u64 *)e->addr = 0;

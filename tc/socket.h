@@ -16,6 +16,7 @@
 #define ZTUNNEL_MARK 0x539
 #define ZTUNNEL_MASK 0xfff
 #define SIDECAR_UID 1337
+#define PORT_HBONE 15008
 
 #define CGROUP_DEPTHS 16
 
@@ -50,6 +51,14 @@ static always_inline struct sock_info *sock_info_of(void *sk)
 	return info;
 }
 
+/* A field of a socket is read where it is named: the verifier allows no pointer into it, which clang would make. */
+#define sk_field(sk, field)                                                               \
+	({                                                                                \
+		__u32 __v = *(volatile __u32 *)&(sk)->field;                              \
+		opaque(__v);                                                              \
+		__v;                                                                      \
+	})
+
 /* The process that makes a socket is current: the only moment when it can be known. */
 static always_inline void socket_created(struct bpf_sock *sk)
 {
@@ -72,6 +81,16 @@ static always_inline void socket_created(struct bpf_sock *sk)
 		info->party.flags |= PARTY_EXCLUDED;
 }
 
+static always_inline bool is_excluded_port(__u16 port)
+{
+	return port == PORT_HBONE || (have_excluded_ports && bpf_map_lookup_elem(&excluded_ports, &port));
+}
+
+static always_inline bool socket_has_excluded_port(struct bpf_sock *sk)
+{
+	return is_excluded_port(sk->src_port) || is_excluded_port(bpf_ntohs(sk->dst_port));
+}
+
 static always_inline bool is_ztunnel(struct bpf_sock *sk)
 {
 	return (sk->mark & ZTUNNEL_MASK) == ZTUNNEL_MARK;
@@ -81,6 +100,21 @@ static always_inline bool is_ztunnel(struct bpf_sock *sk)
 static always_inline bool is_proxy(struct bpf_sock *sk, const struct sock_info *info)
 {
 	return is_ztunnel(sk) || (info && info->party.tgid && info->party.uid == SIDECAR_UID);
+}
+
+/* What the opener's socket, if it is one of this kernel, left for the acceptor's. */
+static always_inline void ask_opener(struct sock_info *info)
+{
+	struct isn_pair pair = { info->isn_remote, info->isn_local };
+	__u8 *kind = bpf_map_lookup_elem(&openers, &pair);
+
+	if (!kind)
+		return;
+	info->opener_traced = *kind == OPENER_TRACED;
+	info->opener_untraced = *kind == OPENER_NEVER;
+	if (*kind == OPENER_SELF)
+		info->party.flags |= PARTY_EXCLUDED;
+	bpf_map_delete_elem(&openers, &pair);
 }
 
 /*
@@ -94,7 +128,8 @@ static always_inline void socket_established(struct bpf_sock_ops *ops, struct bp
 		return;
 
 	info->role = role;
-	info->isn_local = ops->snd_nxt - 1;
+	/* All that was confirmed so far is the SYN and what it carried (TCP Fast Open); of an acceptor it is nothing yet. */
+	info->isn_local = role == ROLE_OPENER ? sk_field(ops, snd_una) - (__u32)ops->bytes_acked : sk_field(ops, snd_nxt) - 1;
 	info->isn_remote = ops->rcv_nxt - 1;
 	info->party.cookie = bpf_get_socket_cookie(ops);
 	__u64 netns = bpf_get_netns_cookie(ops);
@@ -104,7 +139,7 @@ static always_inline void socket_established(struct bpf_sock_ops *ops, struct bp
 	if (role == ROLE_OPENER) {
 		struct isn_pair pair = { info->isn_local, info->isn_remote };
 		bool never = is_ztunnel(sk) || info->party.uid == SIDECAR_UID ||
-			     info->party.flags & PARTY_EXCLUDED;
+			     info->party.flags & PARTY_EXCLUDED || socket_has_excluded_port(sk);
 		__u8 kind = info->party.tgid == own_tgid ? OPENER_SELF :
 			    never			   ? OPENER_NEVER :
 			    here			   ? OPENER_TRACED :
@@ -120,14 +155,7 @@ static always_inline void socket_established(struct bpf_sock_ops *ops, struct bp
 				info->party.cookie = bpf_get_socket_cookie(ops);
 			}
 		}
-		struct isn_pair pair = { info->isn_remote, info->isn_local };
-		__u8 *kind = bpf_map_lookup_elem(&openers, &pair);
-		info->opener_traced = kind && *kind == OPENER_TRACED;
-		info->opener_untraced = kind && *kind == OPENER_NEVER;
-		if (kind && *kind == OPENER_SELF)
-			info->party.flags |= PARTY_EXCLUDED;
-		if (kind)
-			bpf_map_delete_elem(&openers, &pair);
+		ask_opener(info);
 	}
 	if (here)
 		bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
