@@ -32,7 +32,8 @@ type exchange struct {
 	failure   string   // error.type where the exchange did not end with a response
 	cut       []string // ambit.cut
 	joined    bool
-	reason    string // "" is head
+	reason    string    // "" is head
+	services  [2]string // of the client's process and of the server's; "" is this program
 
 	trace  string // trace ID by a header; "" is any
 	parent string // the CLIENT span's
@@ -253,8 +254,12 @@ func compareSpan(t testing.TB, i int, s stage.Span, x exchange, c *conversation,
 	if s.Flags&0xff != flags {
 		complain("flags are %x, want %x", s.Flags&0xff, flags)
 	}
-	if s.Resource["service.name"] != "e2e.test" {
-		complain("service.name is %v", s.Resource["service.name"])
+	service := x.services[server]
+	if s.Client() {
+		service = x.services[client]
+	}
+	if s.Resource["service.name"] != or(service, "e2e.test") {
+		complain("service.name is %v, want %s", s.Resource["service.name"], or(service, "e2e.test"))
 	}
 	if !x.anytime {
 		compareTimes(complain, s, when, first, hasFirst)

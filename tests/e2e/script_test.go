@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -110,6 +111,23 @@ type place struct {
 	to               netip.Addr // of the server, as the client dials it
 	listen           string     // address that the server listens on
 	spans            int        // per exchange: sockets in tapped namespaces
+	// options sets options of both sockets before they connect; nil is none.
+	options func(fd int) error
+}
+
+// control is what a socket is given before it is used: the place's options, and more.
+func (p place) control(more func(network, address string, raw syscall.RawConn) error) func(network, address string, raw syscall.RawConn) error {
+	if p.options == nil {
+		return more
+	}
+	return func(network, address string, raw syscall.RawConn) error {
+		var set error
+		err := raw.Control(func(fd uintptr) { set = p.options(int(fd)) })
+		if more != nil {
+			err = errors.Join(err, more(network, address, raw))
+		}
+		return errors.Join(set, err)
+	}
 }
 
 // moment is an interval in which something happened.
@@ -131,16 +149,21 @@ const patience = 5 * time.Second
 // connect opens a connection at a place; local may be the zero AddrPort.
 func connect(t testing.TB, p place, local netip.AddrPort) *conversation {
 	t.Helper()
-	listener := listen(t, p.server, p.listen)
+	listener := listenBy(t, net.ListenConfig{Control: p.control(nil)}, p.server, p.listen)
 	defer listener.Close()
 	return dial(t, p, listener, local)
 }
 
 func listen(t testing.TB, ns *harness.Namespace, address string) net.Listener {
 	t.Helper()
+	return listenBy(t, net.ListenConfig{}, ns, address)
+}
+
+func listenBy(t testing.TB, config net.ListenConfig, ns *harness.Namespace, address string) net.Listener {
+	t.Helper()
 	var listener net.Listener
 	err := ns.Do(func() (err error) {
-		listener, err = net.Listen("tcp", address)
+		listener, err = config.Listen(t.Context(), "tcp", address)
 		return err
 	})
 	if err != nil {
@@ -151,14 +174,25 @@ func listen(t testing.TB, ns *harness.Namespace, address string) net.Listener {
 
 func dial(t testing.TB, p place, listener net.Listener, local netip.AddrPort) *conversation {
 	t.Helper()
-	c := new(conversation)
 	port := netip.MustParseAddrPort(listener.Addr().String()).Port()
-	err := p.clientNS.Do(func() error {
-		dialer := net.Dialer{Timeout: patience, Control: reuse}
-		if local.IsValid() {
-			dialer.LocalAddr = net.TCPAddrFromAddrPort(local)
-		}
-		conn, err := dialer.Dial("tcp", netip.AddrPortFrom(p.to, port).String())
+	dialer := net.Dialer{Timeout: patience, Control: p.control(reuse)}
+	if local.IsValid() {
+		dialer.LocalAddr = net.TCPAddrFromAddrPort(local)
+	}
+	return dialBy(t, &dialer, p.clientNS, netip.AddrPortFrom(p.to, port), listener)
+}
+
+// dialTo opens a connection to an address that leads to the listener.
+func dialTo(t testing.TB, ns *harness.Namespace, to netip.AddrPort, listener net.Listener) *conversation {
+	t.Helper()
+	return dialBy(t, &net.Dialer{Timeout: patience}, ns, to, listener)
+}
+
+func dialBy(t testing.TB, dialer *net.Dialer, ns *harness.Namespace, to netip.AddrPort, listener net.Listener) *conversation {
+	t.Helper()
+	c := new(conversation)
+	err := ns.Do(func() error {
+		conn, err := dialer.Dial("tcp", to.String())
 		if err != nil {
 			return err
 		}
@@ -168,6 +202,13 @@ func dial(t testing.TB, p place, listener net.Listener, local netip.AddrPort) *c
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.accept(t, listener)
+	return c
+}
+
+// accept takes the server's end of a connection that the client has opened.
+func (c *conversation) accept(t testing.TB, listener net.Listener) {
+	t.Helper()
 	conn, err := listener.Accept()
 	if err != nil {
 		t.Fatal(err)
@@ -178,7 +219,6 @@ func dial(t testing.TB, p place, listener net.Listener, local netip.AddrPort) *c
 		c.addresses[e] = netip.AddrPortFrom(address.Addr().Unmap(), address.Port())
 		t.Cleanup(func() { conn.Close() })
 	}
-	return c
 }
 
 // play runs a script; what stands open at its end is closed, by the client first.
