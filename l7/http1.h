@@ -19,7 +19,7 @@ static always_inline void take(struct flow *f)
 
 /*
  * More of a request line that is longer than the window: only its end says whether it is one. Its last eight bytes are
- * put together from the parts; a CR at a part's end is the line end's.
+ * put together from the parts; a CR at a part's end is the line end's. Answers 1 where it is none.
  */
 __noinline int prove(struct flow *f, const struct window *win, __u32 idx, __u32 len, __u32 ended)
 {
@@ -45,9 +45,7 @@ __noinline int prove(struct flow *f, const struct window *win, __u32 idx, __u32 
 		see(&f->exchange);
 		return 0;
 	}
-	disprove(f);
-	malformed(f, SIDE_OPENER);
-	return 0;
+	return 1;
 }
 
 /* The bits of heads and connects are used again: which response has no body can't be told any more. */
@@ -399,8 +397,10 @@ static long http1_step(__u64 i, struct walk *w)
 	}
 	if (half->skipping) {
 		half->skipping = !ended;
-		if (half->proving)
-			prove(f, w->win, idx, len, ended);
+		if (half->proving && prove(f, w->win, idx, len, ended)) {
+			disprove(f);
+			malformed(f, SIDE_OPENER);
+		}
 	} else {
 		half->skipping = !ended;
 		__u32 last = lf - 1;
