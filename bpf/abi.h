@@ -188,10 +188,10 @@ enum stat {
 
 #define RED_CLASSES 6 /* no status, 1xx, 2xx, 3xx, 4xx, 5xx */
 /*
- * Latency in four steps per octave from 1 us: bucket 0 is below 1 us; bucket 1 + 4*o + s is at least
- * 2^o * (1 + s/4) us; the last one has no upper end (26 octaves: 67 s).
+ * Latency in two steps per octave from 1 us: bucket 0 is below 1 us; bucket 1 + 2*o + s is at least
+ * 2^o * (1 + s/2) us; the last one has no upper end (26 octaves: 67 s).
  */
-#define RED_BUCKETS 106
+#define RED_BUCKETS 54
 #define RED_SERVICES 512
 
 /* RED counters of one service, kind (enum side_index) and class: index (service * SIDES + kind) * RED_CLASSES + class. */

@@ -244,7 +244,7 @@ type ambitRed struct {
 	_       structs.HostLayout
 	Errors  uint64
 	SumNs   uint64
-	Buckets [106]uint64
+	Buckets [54]uint64
 }
 
 type ambitServiceKey struct {

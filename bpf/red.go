@@ -70,12 +70,12 @@ func (k *Kernel) REDs() ([]RED, error) {
 	return out, nil
 }
 
-// octaves sums the four steps of each octave: bucket 0 is below 1 us, bucket 1+4i+s of octave i.
+// octaves sums the two steps of each octave: bucket 0 is below 1 us, bucket 1+2i+s of octave i.
 func octaves(buckets []uint64) []uint64 {
 	out := make([]uint64, REDOctaves)
 	out[0] = buckets[0]
 	for i, n := range buckets[1:] {
-		out[min(i/4+1, REDOctaves-1)] += n
+		out[min(i/2+1, REDOctaves-1)] += n
 	}
 	return out
 }

@@ -193,7 +193,10 @@ static __noinline struct flow *take_up(struct tap *t)
 		goto out;
 	f->fingerprint = t->fingerprint;
 	notice(passing(t->fingerprint));
-	f->id = t->fingerprint ^ bpf_ktime_get_ns();
+	__u64 now = bpf_ktime_get_ns();
+	f->id = t->fingerprint ^ now;
+	f->half[SIDE_OPENER].last_ns = now;
+	f->half[SIDE_ACCEPTOR].last_ns = now;
 	f->netns = t->netns;
 	f->wire[sender & 1] = t->parts->seg.src;
 	f->wire[!sender] = t->parts->remote;
@@ -218,6 +221,8 @@ static __noinline struct flow *take_up(struct tap *t)
 	if (!unborn && !((ends->party[SIDE_OPENER].flags | ends->party[SIDE_ACCEPTOR].flags) & PARTY_APP)) {
 		/* Two proxies, or excluded: nothing here can become a span. */
 		ignore(t->fingerprint);
+		retire(f);
+		unlock_flow(f);
 		bpf_map_delete_elem(&flows, &t->fingerprint);
 		f = 0;
 		goto out;
@@ -300,7 +305,7 @@ static always_inline void feed(struct tap *t, struct flow *f)
 }
 
 /* A connection that is not worth a look any more makes room. */
-static always_inline void release(struct tap *t, struct flow *f)
+static always_inline void release(struct tap *t)
 {
 	ignore(t->fingerprint);
 	if (t->sk) {
@@ -325,9 +330,7 @@ static always_inline void new_connection(struct tap *t)
 	if (!f || (f->opened && f->isn[SIDE_OPENER] == t->parts->seg.seq) || !lock_flow(f, t->fingerprint))
 		return;
 	http1_over(f, ENDING_CLOSED, bpf_ktime_get_ns());
-	forget_line(f, SIDE_OPENER);
-	forget_line(f, SIDE_ACCEPTOR);
-	f->ended = 1;
+	retire(f);
 	unlock_flow(f);
 	count(STAT_FLOWS_ENDED);
 	bpf_map_delete_elem(&flows, &t->fingerprint);
@@ -341,9 +344,11 @@ static always_inline void feed_locked(struct tap *t, struct flow *f)
 	}
 	feed(t, f);
 	bool over = f->ended;
+	if (over)
+		retire(f);
 	unlock_flow(f);
 	if (over)
-		release(t, f);
+		release(t);
 }
 
 /* One packet at one hook of a tapped namespace. */
@@ -420,8 +425,8 @@ static always_inline void socket_closed(struct bpf_sock_ops *ops, struct bpf_soc
 	bool last = f->sockets <= 1;
 	if (f->sockets)
 		f->sockets--;
-	forget_line(f, SIDE_OPENER);
-	forget_line(f, SIDE_ACCEPTOR);
+	if (last)
+		retire(f);
 	unlock_flow(f);
 	if (last) {
 		count(STAT_FLOWS_ENDED);

@@ -61,6 +61,17 @@ static always_inline void disprove(struct flow *f)
 }
 
 /*
+ * The flow is about to be deleted, and its memory used for another one. Who waits for its lock meanwhile finds it under no
+ * fingerprint that he knows.
+ */
+static always_inline void retire(struct flow *f)
+{
+	forget_line(f, SIDE_OPENER);
+	forget_line(f, SIDE_ACCEPTOR);
+	f->fingerprint = 0;
+}
+
+/*
  * A direction lost its place. What depends on the missing bytes is dropped and counted; an exchange whose
  * response head was whole only lost the exact end of its body, which the next turn tells.
  */

@@ -39,9 +39,9 @@ static always_inline __u32 red_bucket(__u64 ns)
 	if (!us)
 		return 0;
 	__u32 octave = log2_floor(us);
-	/* In quarters of a microsecond the two bits below the leading one are the step, in octave 0 too. */
-	__u32 step = (ns / 250 >> octave) & 3;
-	__u32 bucket = 1 + 4 * octave + step;
+	/* In halves of a microsecond the bit below the leading one is the step, in octave 0 too. */
+	__u32 step = (ns / 500 >> octave) & 1;
+	__u32 bucket = 1 + 2 * octave + step;
 	return bucket < RED_BUCKETS ? bucket : RED_BUCKETS - 1;
 }
 

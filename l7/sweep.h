@@ -9,40 +9,50 @@ struct sweep {
 	__u64 now;
 };
 
+/* When the last byte came, or the flow was taken up. */
+static always_inline __u64 last_of(const struct flow *f)
+{
+	__u64 opener = f->half[SIDE_OPENER].last_ns, acceptor = f->half[SIDE_ACCEPTOR].last_ns;
+
+	return opener > acceptor ? opener : acceptor;
+}
+
+/* What waits is over, and where a direction's next message begins is not known any more. */
+static always_inline void time_out(struct flow *f, __u64 now)
+{
+	if (f->half[SIDE_OPENER].proving)
+		disprove(f);
+	conclude_all(f, ENDING_IDLE, now);
+	f->half[SIDE_OPENER].state = HALF_LOST;
+	f->half[SIDE_ACCEPTOR].state = HALF_LOST;
+	forget_line(f, SIDE_OPENER);
+	forget_line(f, SIDE_ACCEPTOR);
+}
+
 static long sweep_flow(void *map, __u64 *key, struct flow *f, struct sweep *s)
 {
-	__u64 last = f->half[SIDE_OPENER].last_ns;
-
-	if (f->left) {
-		if (!lock_flow(f, *key))
-			return 0;
-		http1_over(f, f->left == LEFT_RESET ? ENDING_RESET : ENDING_CLOSED, s->now);
-		forget_line(f, SIDE_OPENER);
-		forget_line(f, SIDE_ACCEPTOR);
-		f->ended = 1;
-		unlock_flow(f);
-		count(STAT_FLOWS_ENDED);
-		bpf_map_delete_elem(&flows, key);
-		return 0;
-	}
-	if (f->half[SIDE_ACCEPTOR].last_ns > last)
-		last = f->half[SIDE_ACCEPTOR].last_ns;
 	/* Bytes that came since the sweep began are newer than now. */
-	if (s->now < last + idle_limit_ns)
+	if (!f->left && s->now < last_of(f) + idle_limit_ns)
 		return 0;
-	if (outstanding(f)) {
-		if (!lock_flow(f, f->fingerprint))
-			return 0;
-		if (f->half[SIDE_OPENER].proving)
-			disprove(f);
-		conclude_all(f, ENDING_IDLE, s->now);
-		f->half[SIDE_OPENER].state = HALF_LOST;
-		f->half[SIDE_ACCEPTOR].state = HALF_LOST;
-		forget_line(f, SIDE_OPENER);
-		forget_line(f, SIDE_ACCEPTOR);
-		unlock_flow(f);
+	/* It is idle between two requests, and its sockets will tell when they end. */
+	if (!f->left && !outstanding(f) && f->sockets)
+		return 0;
+	if (!lock_flow(f, *key))
+		return 0;
+	bool over = true;
+	if (f->left) {
+		http1_over(f, f->left == LEFT_RESET ? ENDING_RESET : ENDING_CLOSED, s->now);
+	} else if (s->now < last_of(f) + idle_limit_ns) {
+		over = false;
+	} else {
+		over = !f->sockets;
+		if (outstanding(f))
+			time_out(f, s->now);
 	}
-	if (!f->sockets) {
+	if (over)
+		retire(f);
+	unlock_flow(f);
+	if (over) {
 		count(STAT_FLOWS_ENDED);
 		bpf_map_delete_elem(&flows, key);
 	}
@@ -55,9 +65,7 @@ static long abandon_flow(void *map, __u64 *key, struct flow *f, void *unused)
 	if (!lock_flow(f, *key))
 		return 0;
 	drop_all(f, STAT_DROP_PAUSED);
-	forget_line(f, SIDE_OPENER);
-	forget_line(f, SIDE_ACCEPTOR);
-	f->ended = 1;
+	retire(f);
 	unlock_flow(f);
 	count(STAT_FLOWS_ENDED);
 	bpf_map_delete_elem(&flows, key);

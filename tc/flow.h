@@ -148,6 +148,9 @@ static long try_lock(__u64 i, struct spin *s)
  */
 static always_inline bool lock_flow(struct flow *f, __u64 fingerprint)
 {
+	/* The element may have been deleted and used again since its look-up. */
+	if (f->fingerprint != fingerprint && !f->lock)
+		return false;
 	if (__sync_lock_test_and_set(&f->lock, 1)) {
 		struct spin s = { &f->lock, 0 };
 		bpf_loop(20000, try_lock, &s, 0);
@@ -156,7 +159,7 @@ static always_inline bool lock_flow(struct flow *f, __u64 fingerprint)
 	}
 	if (f->fingerprint == fingerprint)
 		return true;
-	/* The element was deleted and used again between its look-up and now. */
+	/* Or since then. */
 	__sync_lock_test_and_set(&f->lock, 0);
 	return false;
 }

@@ -59,7 +59,7 @@ func measureMemory(_ context.Context, s *settings, r *report) error {
 			return err
 		}
 		if seen := status.Exchanges.Seen; seen != 2*uint64(s.connections) {
-			return fmt.Errorf("ambit saw %d exchange sides of %d connections, want two of each", seen, s.connections)
+			return fmt.Errorf("ambit saw %d exchange sides of %d connections, want two of each; it counted %v", seen, s.connections, status.Events)
 		}
 		mapped, err := mappedMaps(a.Process)
 		if err != nil {
