@@ -97,8 +97,8 @@ enum exchange_flags {
 	EXCHANGE_HAS_THRESHOLD = 16, /* threshold held: tracestate carries ot=th */
 	EXCHANGE_PARENT_SAMPLED = 32, /* the caller's sampled flag, when PARENT_DECIDED */
 	EXCHANGE_PARENT_DECIDED = 64,
-	EXCHANGE_HEAD_REQUEST = 128, /* method HEAD: its response has no body */
-	EXCHANGE_CONNECT = 256, /* method CONNECT: a 2xx ends parsing */
+	EXCHANGE_EXPECT = 128, /* Expect: a final response may spare it the body */
+	EXCHANGE_TRACEPARENTS = 256, /* there were several: none holds */
 	EXCHANGE_JOINED = 512, /* the connection was open before ambit saw it */
 	EXCHANGE_RANDOMNESS = 1024, /* randomness came from tracestate ot=rv */
 	EXCHANGE_PARENT_THRESHOLD = 2048, /* the caller sent ot=th */

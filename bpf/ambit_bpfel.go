@@ -96,8 +96,8 @@ const (
 	ambitExchangeFlagsEXCHANGE_HAS_THRESHOLD    ambitExchangeFlags = 16
 	ambitExchangeFlagsEXCHANGE_PARENT_SAMPLED   ambitExchangeFlags = 32
 	ambitExchangeFlagsEXCHANGE_PARENT_DECIDED   ambitExchangeFlags = 64
-	ambitExchangeFlagsEXCHANGE_HEAD_REQUEST     ambitExchangeFlags = 128
-	ambitExchangeFlagsEXCHANGE_CONNECT          ambitExchangeFlags = 256
+	ambitExchangeFlagsEXCHANGE_EXPECT           ambitExchangeFlags = 128
+	ambitExchangeFlagsEXCHANGE_TRACEPARENTS     ambitExchangeFlags = 256
 	ambitExchangeFlagsEXCHANGE_JOINED           ambitExchangeFlags = 512
 	ambitExchangeFlagsEXCHANGE_RANDOMNESS       ambitExchangeFlags = 1024
 	ambitExchangeFlagsEXCHANGE_PARENT_THRESHOLD ambitExchangeFlags = 2048
@@ -135,6 +135,9 @@ type ambitFlow struct {
 	Left         uint8
 	_            [3]byte
 	FinSeq       uint32
+	OpenerFin    uint32
+	OpenerFinned uint8
+	Pad          [3]uint8
 	Fingerprint  uint64
 	Netns        uint64
 	Wire         [2]ambitEndpoint
@@ -158,7 +161,7 @@ type ambitFlow struct {
 		Resynced uint8
 		Missed   uint8
 		Proving  uint8
-		Pad      uint8
+		Unsure   uint8
 		Tail     uint64
 	}
 	Response struct {
@@ -270,12 +273,11 @@ type ambitSockInfo struct {
 	IsnLocal       uint32
 	IsnRemote      uint32
 	Misses         uint32
+	Ended          uint32
 	Role           uint8
-	Ended          uint8
 	NotHttp        uint8
 	OpenerTraced   uint8
 	OpenerUntraced uint8
-	Pad            [3]uint8
 	_              [4]byte
 }
 

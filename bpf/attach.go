@@ -172,3 +172,20 @@ func (k *Kernel) Abandon() error {
 	}
 	return nil
 }
+
+// Open lets the taps see packets, in all namespaces at once; until then those that are attached pass them on. So no
+// exchange is met by some of them alone.
+func (k *Kernel) Open() error {
+	if err := k.objs.Taps.Put(uint32(ambitTapProgramTAP_PACKET), k.objs.Tap); err != nil {
+		return fmt.Errorf("open the taps: %w", err)
+	}
+	return nil
+}
+
+// Shut undoes Open.
+func (k *Kernel) Shut() error {
+	if err := k.objs.Taps.Delete(uint32(ambitTapProgramTAP_PACKET)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("shut the taps: %w", err)
+	}
+	return nil
+}

@@ -194,12 +194,8 @@ func (k *Kernel) fill(cfg *Config) error {
 			return fmt.Errorf("exclude cgroup %d: %w", c.ID, err)
 		}
 	}
-	for index, program := range map[ambitTapProgram]*ebpf.Program{
-		ambitTapProgramTAP_PACKET: k.objs.Tap, ambitTapProgramTAP_TAKE_UP: k.objs.TapUnknown,
-	} {
-		if err := k.objs.Taps.Put(uint32(index), program); err != nil {
-			return fmt.Errorf("set program %d of the taps: %w", index, err)
-		}
+	if err := k.objs.Taps.Put(uint32(ambitTapProgramTAP_TAKE_UP), k.objs.TapUnknown); err != nil {
+		return fmt.Errorf("set the program that takes connections up: %w", err)
 	}
 	return k.SetRate(cfg.Rate)
 }

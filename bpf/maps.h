@@ -20,7 +20,7 @@ struct half {
 	__u8 resynced; /* the next start line has to prove itself */
 	__u8 missed; /* bytes of a response passed unread */
 	__u8 proving; /* inside a request line that is longer than the window: its version is still to come */
-	__u8 pad;
+	__u8 unsure; /* the body that comes next may be spared, and a request come */
 	__u64 tail; /* where proving: the last eight bytes so far */
 };
 
@@ -54,6 +54,9 @@ struct flow {
 	__u8 finned; /* fin_seq holds: the acceptor said that no more comes */
 	__u8 left; /* enum left: a socket was closed while another CPU held the lock */
 	__u32 fin_seq; /* behind its last byte */
+	__u32 opener_fin; /* behind the opener's last byte, where its FIN overtook some */
+	__u8 opener_finned; /* opener_fin holds */
+	__u8 pad[3];
 	__u64 fingerprint; /* its key; tells a reused element from the one looked up */
 	__u64 netns; /* cookie of the tapped namespace */
 	struct endpoint wire[SIDES]; /* by sender: what the fingerprint is made of */
@@ -76,12 +79,11 @@ struct sock_info {
 	__u32 isn_local;
 	__u32 isn_remote;
 	__u32 misses; /* segments that began no message, on a connection joined in the middle */
+	__u32 ended; /* enum left: its flow has ended, and late packets begin nothing */
 	__u8 role; /* enum sock_role */
-	__u8 ended; /* its flow has ended: late packets begin nothing */
 	__u8 not_http;
 	__u8 opener_traced; /* of an acceptor: the opener's socket is here and traced */
 	__u8 opener_untraced; /* it is here, and never traced: a proxy, or excluded */
-	__u8 pad[3];
 };
 
 enum sock_role {
@@ -223,7 +225,7 @@ struct {
 } tap_parts SEC(".maps");
 
 /*
- * Fingerprints of connections that are not traced, at their own low bits. A collision costs the one that was
+ * Fingerprints of connections that are not traced, at some bits of their own. A collision costs the one that was
  * there a look at its socket; a SYN clears its slot, since ports are used again.
  */
 struct {

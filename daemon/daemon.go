@@ -180,7 +180,10 @@ func (d *Daemon) attach() error {
 	}
 	d.taps = taps
 	d.hooks.cgroup, d.hooks.sockets, d.hooks.taps = d.cgroup, d.kernel, d.taps
-	return d.taps.Start()
+	if err := d.taps.Start(); err != nil {
+		return err
+	}
+	return d.kernel.Open()
 }
 
 // tap makes the programs of a namespace that is about to be tapped.

@@ -15,6 +15,8 @@ type hooks struct {
 	sockets interface {
 		Attach(root string) error
 		Detach() error
+		Open() error
+		Shut() error
 		Abandon() error
 	}
 	taps interface {
@@ -35,12 +37,15 @@ func (h *hooks) on() error {
 		return err
 	}
 	h.listening.Store(true)
-	return h.taps.Resume()
+	if err := h.taps.Resume(); err != nil {
+		return err
+	}
+	return h.sockets.Open()
 }
 
-// off detaches, as much as it can.
+// off stops all taps at once, and detaches as much as it can.
 func (h *hooks) off() error {
-	err := h.taps.Pause()
+	err := errors.Join(h.sockets.Shut(), h.taps.Pause())
 	detached := h.sockets.Detach()
 	h.listening.Store(detached != nil)
 	return errors.Join(err, detached)

@@ -17,6 +17,7 @@ type switchboard struct {
 	asked                         []string
 	attach, detach, pause, resume error
 	abandon                       error
+	open                          bool
 }
 
 func (s *switchboard) note(what string, err error) error {
@@ -27,6 +28,8 @@ func (s *switchboard) note(what string, err error) error {
 func (s *switchboard) Attach(string) error { return s.note("attach", s.attach) }
 func (s *switchboard) Detach() error       { return s.note("detach", s.detach) }
 func (s *switchboard) Abandon() error      { return s.note("abandon", s.abandon) }
+func (s *switchboard) Open() error         { s.open = true; return nil }
+func (s *switchboard) Shut() error         { s.open = false; return nil }
 func (s *switchboard) Pause() error        { return s.note("pause", s.pause) }
 func (s *switchboard) Resume() error       { return s.note("resume", s.resume) }
 
@@ -38,6 +41,9 @@ func (s *switchboard) want(t *testing.T, d *Daemon, state admin.State, listening
 	}
 	if n := len(d.attachments()); n > 0 != listening {
 		t.Errorf("%d programs are shown at the sockets", n)
+	}
+	if s.open && state == admin.Paused {
+		t.Error("the taps are open in a pause")
 	}
 	s.asked = nil
 }

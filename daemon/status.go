@@ -30,6 +30,8 @@ func (d *Daemon) Status(context.Context) (admin.Status, error) {
 		State: d.State(), ABI: bpf.ABIVersion, Kernel: d.release, RunStats: runStats(),
 	}
 	if s.State == admin.Starting {
+		// Whoever reads the JSON finds objects, though nothing is in them yet.
+		s.Exchanges.Dropped, s.Events = map[string]uint64{}, map[string]uint64{}
 		return s, nil
 	}
 	s.Attachments = d.attachments()

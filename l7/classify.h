@@ -338,10 +338,8 @@ static always_inline void new_connection(struct tap *t)
 
 static always_inline void feed_locked(struct tap *t, struct flow *f)
 {
-	if (!lock_flow(f, t->fingerprint)) {
-		count(STAT_CONTENDED);
+	if (!lock_flow(f, t->fingerprint))
 		return;
-	}
 	feed(t, f);
 	bool over = f->ended;
 	if (over)
@@ -397,18 +395,18 @@ static always_inline void socket_closed(struct bpf_sock_ops *ops, struct bpf_soc
 
 	if (!info)
 		return;
-	info->ended = 1;
-	if (!info->flow_id)
+	/* From these two a socket only goes straight to CLOSE when the connection was reset or aborted. */
+	bool reset = was == BPF_TCP_ESTABLISHED || was == BPF_TCP_CLOSE_WAIT;
+	__sync_lock_test_and_set(&info->ended, reset ? LEFT_RESET : LEFT_CLOSED);
+	if (!*(volatile __u64 *)&info->flow_id)
 		return;
 	struct flow *f = bpf_map_lookup_elem(&flows, &info->flow);
 	if (!f)
 		return;
-	/* From these two a socket only goes straight to CLOSE when the connection was reset or aborted. */
-	bool reset = was == BPF_TCP_ESTABLISHED || was == BPF_TCP_CLOSE_WAIT;
 	if (!lock_flow(f, info->flow)) {
 		/* The sweep looks after it. */
 		if (f->id == info->flow_id)
-			f->left = reset ? LEFT_RESET : LEFT_CLOSED;
+			f->left = info->ended;
 		return;
 	}
 	/* A new connection may have its ports by now. */

@@ -240,6 +240,11 @@ static always_inline void conclude_all(struct flow *f, __u8 ending, __u64 end_ns
 
 	if (outstanding(f))
 		bpf_loop(MANY_MAX, conclude_next, &m, 0);
+	/* The newest is there, however many numbers before it have no exchange any more. */
+	if (outstanding(f) && f->held == f->next - 1) {
+		f->first = f->held;
+		conclude_first(f, ending, end_ns);
+	}
 	f->first = f->next;
 }
 
@@ -249,6 +254,10 @@ static always_inline void drop_all(struct flow *f, __u32 stat)
 
 	if (outstanding(f))
 		bpf_loop(MANY_MAX, drop_next, &m, 0);
+	if (outstanding(f) && f->held == f->next - 1) {
+		f->first = f->held;
+		drop_first(f, stat);
+	}
 	f->first = f->next;
 }
 

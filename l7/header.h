@@ -134,10 +134,14 @@ static always_inline void read_length(struct half *half, const struct window *wi
 
 static always_inline void read_encoding(struct half *half, const struct window *win, __u32 idx, __u32 len)
 {
-	__u32 last = idx + len - 7;
+	__u32 last = idx + len - 7, prior = idx + len - 8;
+
+	opaque(last);
+	opaque(prior);
+	__u8 before = len > 7 && prior < LINE_MAX ? win->bytes[prior] : ',';
 
 	half->framing = FRAMING_CLOSE;
-	if (len >= 7 && last < LINE_MAX &&
+	if (len >= 7 && last < LINE_MAX && (before == ',' || before == ' ' || before == '\t') &&
 	    (to_lower(load64(win->bytes + last)) & FIRST(7)) == WORD('c', 'h', 'u', 'n', 'k', 'e', 'd', 0))
 		half->framing = FRAMING_CHUNKED;
 }
@@ -154,12 +158,13 @@ static always_inline void read_encoding(struct half *half, const struct window *
 #define NAME_B3_SAMPLED WORD('x', '-', 'b', '3', '-', 's', 'a', 'm')
 #define NAME_B3_FLAGS WORD('x', '-', 'b', '3', '-', 'f', 'l', 'a')
 #define NAME_LENGTH WORD('c', 'o', 'n', 't', 'e', 'n', 't', '-')
+#define NAME_EXPECT WORD('e', 'x', 'p', 'e', 'c', 't', ':', 0)
 #define NAME_ENCODING WORD('t', 'r', 'a', 'n', 's', 'f', 'e', 'r')
 
 /* The first letters of those, of a request and of a response. */
 #define LETTER(c) (1U << ((c) - 'a'))
 #define LETTERS_RESPONSE (LETTER('t') | LETTER('c'))
-#define LETTERS_REQUEST (LETTERS_RESPONSE | LETTER('h') | LETTER('b') | LETTER('u') | LETTER('x'))
+#define LETTERS_REQUEST (LETTERS_RESPONSE | LETTER('e') | LETTER('h') | LETTER('b') | LETTER('u') | LETTER('x'))
 
 /*
  * A line that begins at b is a header that does not matter; it may say no of one that doesn't. letters are those that
@@ -180,7 +185,8 @@ static always_inline bool is_dull(const __u8 *b, __u32 letters)
 		__u8 third = (__u8)(text >> 16) | 0x20;
 		return third != 'r' && third != 'b';
 	}
-	return two != ('t' | 'r' << 8) && two != ('h' | 'o' << 8) && two != ('u' | 's' << 8) && two != ('b' | '3' << 8);
+	return two != ('e' | 'x' << 8) && two != ('t' | 'r' << 8) && two != ('h' | 'o' << 8) &&
+	       two != ('u' | 's' << 8) && two != ('b' | '3' << 8);
 }
 
 /*
@@ -242,6 +248,10 @@ static always_inline __u64 header_name(const __u8 *b, __u32 side, __u32 *skip)
 	if ((name & FIRST(3)) == NAME_B3) {
 		*skip = 3;
 		return NAME_B3;
+	}
+	if ((name & FIRST(7)) == NAME_EXPECT) {
+		*skip = 7;
+		return NAME_EXPECT;
 	}
 	NAME(NAME_USER_AGENT, 3, 'n', 't', ':', 0, 0, 0, 0, 0)
 	NAME(NAME_TRACEPARENT, 4, 'e', 'n', 't', ':', 0, 0, 0, 0)
@@ -317,6 +327,10 @@ static always_inline void header(struct walk *w, struct half *half, __u32 idx, _
 	}
 	if (w->a->side != SIDE_OPENER)
 		return;
+	if (name == NAME_EXPECT) {
+		ex->flags |= EXCHANGE_EXPECT;
+		return;
+	}
 
 	__u32 kept = FIELDS;
 	if (name == NAME_TRACESTATE && !w->flow->trusted)

@@ -133,7 +133,7 @@ static long http1_step(__u64 i, struct walk *w)
 	idx = w->win->idx;
 	half->head += idx;
 	if (idx >= LINE_MAX)
-		return 1;
+		return 0; /* the last line that was passed ends with the window */
 	bool ended = lf < filled;
 	if (!ended && idx > 0) {
 		/* The line goes on behind the window: look again from where it begins. */
@@ -211,6 +211,24 @@ static always_inline bool resync(struct walk *w, struct half *half, bool turn)
 	return true;
 }
 
+/* Where the body was to begin a request may: a whole first line proves it. */
+static always_inline void spare_body(struct walk *w, struct half *half)
+{
+	half->unsure = 0;
+	if (!refill(w))
+		return;
+	__u32 len = find_byte(w->win, 0, w->win->filled, '\n'), last = len - 1;
+	if (len >= w->win->filled)
+		return;
+	opaque(last);
+	if (last < LINE_MAX && w->win->bytes[last] == '\r')
+		len--;
+	if (!begins_request(load64(w->win->bytes), len) || !ends_in_version(w->win, 0, len))
+		return;
+	half->state = HALF_START;
+	half->head = 0;
+}
+
 /* Takes one segment of a direction through the parser. The flow is locked. */
 __noinline int http1_segment(struct packet *packet, struct flow *f, const struct arrival *a)
 {
@@ -257,6 +275,8 @@ __noinline int http1_segment(struct packet *packet, struct flow *f, const struct
 	}
 	if (ahead < 0)
 		w.win->origin = -ahead;
+	if (half->unsure && a->side == SIDE_OPENER)
+		spare_body(&w, half);
 	half->next_seq = a->seq + a->end;
 	half->last_ns = a->now;
 	if (half->carried)
@@ -301,9 +321,10 @@ static always_inline void http1_closing(struct flow *f, __u32 side, __u32 seq, _
 		return;
 	}
 	if (side != SIDE_ACCEPTOR) {
-		/* The FIN has a number of its own, which the peer confirms too. */
-		if (flags & TCP_FIN && half->next_seq == seq)
-			half->next_seq++;
+		if (flags & TCP_FIN) {
+			f->opener_finned = 1;
+			f->opener_fin = seq;
+		}
 		return;
 	}
 	if (flags & TCP_FIN) {

@@ -92,7 +92,7 @@ static always_inline __u64 derive_high(struct sip *s)
 	return s->v0 ^ s->v1 ^ s->v2 ^ s->v3;
 }
 
-/* The span ID of one side: what both halves of the hash say, mixed with the side (the finalizer of SplitMix64). Never 0. */
+/* The span ID of one side: both halves of the hash, mixed with the side (the finalizer of SplitMix64). Never 0. */
 static always_inline __u64 derive_span(__u64 low, __u64 high, __u32 side)
 {
 	__u64 h = (low ^ rotl(high, 32)) + (side + 1) * 0x9e3779b97f4a7c15ULL;

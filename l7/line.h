@@ -55,9 +55,15 @@ static always_inline void overrun(struct flow *f)
 static always_inline void request_line(struct walk *w, struct half *half, __u32 idx, __u32 len, bool whole)
 {
 	struct flow *f = w->flow;
+
+	/* Linux 6.1 lost the bound on the way. */
+	opaque(idx);
+	if (idx >= LINE_MAX)
+		return;
 	__u64 text = load64(w->win->bytes + idx);
 
-	if (!is_token_byte(text) || !begins_request(text, len) || (whole ? !ends_in_version(w->win, idx, len) : half->resynced)) {
+	if (!is_token_byte(text) || !begins_request(text, len) ||
+	    (whole ? !ends_in_version(w->win, idx, len) : half->resynced)) {
 		malformed(f, SIDE_OPENER);
 		return;
 	}
@@ -89,6 +95,10 @@ static always_inline void request_line(struct walk *w, struct half *half, __u32 
 static always_inline void status_line(struct walk *w, struct half *half, __u32 idx, __u32 len)
 {
 	struct flow *f = w->flow;
+
+	opaque(idx);
+	if (idx >= LINE_MAX)
+		return;
 	const __u8 *b = w->win->bytes + idx;
 
 	if (len < 12 || !begins_response(load64(b), 8) || b[8] != ' ') {
@@ -120,8 +130,15 @@ static always_inline void message_end(struct walk *w, struct half *half)
 {
 	half->state = HALF_START;
 	half->head = 0;
-	if (w->a->side == SIDE_ACCEPTOR)
-		conclude_first(w->flow, ENDING_RESPONSE, w->a->now);
+	if (w->a->side != SIDE_ACCEPTOR)
+		return;
+	struct flow *f = w->flow;
+	struct half *asked = &f->half[SIDE_OPENER];
+	conclude_first(f, ENDING_RESPONSE, w->a->now);
+	/* The client waited for a word before it sent its body, and this was another one. */
+	if (!outstanding(f) && f->exchange.flags & EXCHANGE_EXPECT && !asked->body &&
+	    (asked->state == HALF_BODY || asked->state == HALF_CHUNK_SIZE))
+		asked->unsure = 1;
 }
 
 static always_inline void enter_body(struct walk *w, struct half *half)

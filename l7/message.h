@@ -190,9 +190,12 @@ static always_inline void confirmed(struct flow *f, __u32 side, __u32 ack)
 	struct half *half = &f->half[side & 1];
 	__s32 gap = ack - half->next_seq;
 
+	/* A FIN has a number of its own. */
+	if (side == SIDE_OPENER && f->opener_finned && ack == f->opener_fin + 1)
+		gap--;
 	if (gap <= 0 || half->state == HALF_LOST || half->state == HALF_OFF)
 		return;
-	half->next_seq = ack;
+	half->next_seq += gap;
 	miss_bytes(f, side, gap);
 }
 

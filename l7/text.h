@@ -66,6 +66,7 @@ static always_inline bool ends_in_version(const struct window *win, __u32 idx, _
 {
 	__u32 at = idx + len - 9;
 
+	opaque(at);
 	/* A method and a target of one byte each, their spaces, and the version. */
 	if (len < 12 || at >= LINE_MAX || win->bytes[at] != ' ')
 		return false;

@@ -88,6 +88,14 @@ static always_inline void read_traceparent(struct exchange *ex, const __u8 *v, _
 {
 	__u64 bad = 0;
 
+	if (ex->flags & (EXCHANGE_TRACEPARENT | EXCHANGE_TRACEPARENTS)) {
+		/* Which of several holds nobody can say, so none does. */
+		ex->flags &= ~(EXCHANGE_TRACEPARENT | EXCHANGE_TRACE_HEADER | EXCHANGE_PARENT_HEADER |
+			       EXCHANGE_PARENT_DECIDED | EXCHANGE_PARENT_SAMPLED);
+		ex->flags |= EXCHANGE_TRACEPARENTS;
+		ex->trace_flags = 0;
+		return;
+	}
 	if (len < 55 || v[2] != '-' || v[35] != '-' || v[52] != '-')
 		return;
 	/* The version, and the flags behind the last dash: "vv-" and "-ff" as parts of eight digits. */

@@ -154,8 +154,10 @@ static always_inline bool lock_flow(struct flow *f, __u64 fingerprint)
 	if (__sync_lock_test_and_set(&f->lock, 1)) {
 		struct spin s = { &f->lock, 0 };
 		bpf_loop(20000, try_lock, &s, 0);
-		if (!s.held)
+		if (!s.held) {
+			count(STAT_CONTENDED);
 			return false;
+		}
 	}
 	if (f->fingerprint == fingerprint)
 		return true;
@@ -255,8 +257,11 @@ static __noinline void link_socket(struct tap *t, struct flow *f, __u32 side, st
 		return;
 	if (info->role && info->flow_id != f->id) {
 		info->flow = t->fingerprint;
-		info->flow_id = f->id;
 		f->sockets++;
+		/* The socket may be closed just now: of the two either sees what the other one wrote. */
+		__sync_lock_test_and_set(&info->flow_id, f->id);
+		if (*(volatile __u32 *)&info->ended)
+			f->left = info->ended;
 	}
 	if (side == SIDE_ACCEPTOR && (info->opener_traced || info->opener_untraced))
 		f->opener_traced = info->opener_traced;

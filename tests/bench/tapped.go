@@ -84,6 +84,9 @@ func tapNamespace(lab *harness.Lab, ns *harness.Namespace, name string) (_ *tapp
 	if err != nil {
 		return nil, err
 	}
+	if err := t.kernel.Open(); err != nil {
+		return nil, err
+	}
 	t.empties, err = attach(lab, ns, name+"-empty", func(tc.NetNS) (tc.Programs, error) {
 		for h := range t.empty {
 			var err error
