@@ -304,6 +304,15 @@ static always_inline void feed(struct tap *t, struct flow *f)
 		http1_closing(f, side, t->parts->seg.seq + t->parts->seg.len, t->parts->seg.flags, bpf_ktime_get_ns());
 }
 
+/* The end of a flow that is locked, and over. */
+static always_inline void end_flow(struct flow *f, __u64 *key)
+{
+	retire(f);
+	unlock_flow(f);
+	count(STAT_FLOWS_ENDED);
+	bpf_map_delete_elem(&flows, key);
+}
+
 /* A connection that is not worth a look any more makes room. */
 static always_inline void release(struct tap *t)
 {
@@ -330,10 +339,7 @@ static always_inline void new_connection(struct tap *t)
 	if (!f || (f->opened && f->isn[SIDE_OPENER] == t->parts->seg.seq) || !lock_flow(f, t->fingerprint))
 		return;
 	http1_over(f, ENDING_CLOSED, bpf_ktime_get_ns());
-	retire(f);
-	unlock_flow(f);
-	count(STAT_FLOWS_ENDED);
-	bpf_map_delete_elem(&flows, &t->fingerprint);
+	end_flow(f, &t->fingerprint);
 }
 
 static always_inline void feed_locked(struct tap *t, struct flow *f)
@@ -420,15 +426,11 @@ static always_inline void socket_closed(struct bpf_sock_ops *ops, struct bpf_soc
 	if ((__s32)(sent - f->half[SIDE_ACCEPTOR].next_seq) > 1)
 		f->half[SIDE_ACCEPTOR].missed = 1;
 	http1_over(f, reset ? ENDING_RESET : ENDING_CLOSED, bpf_ktime_get_ns());
-	bool last = f->sockets <= 1;
-	if (f->sockets)
+	if (f->sockets > 1) {
 		f->sockets--;
-	if (last)
-		retire(f);
-	unlock_flow(f);
-	if (last) {
-		count(STAT_FLOWS_ENDED);
-		bpf_map_delete_elem(&flows, &info->flow);
+		unlock_flow(f);
+	} else {
+		end_flow(f, &info->flow);
 	}
 }
 

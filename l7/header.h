@@ -68,8 +68,6 @@ __noinline int keep(struct exchange *ex, const struct window *win, __u32 idx, __
 		copy_bytes(ex->text + used, len, win->bytes + idx);
 	else if (used <= EXCHANGE_TEXT - 128 && len <= 128)
 		copy_bytes(ex->text + used, len, win->bytes + idx);
-	else if (used <= EXCHANGE_TEXT - 64 && len <= 64)
-		copy_bytes(ex->text + used, len, win->bytes + idx);
 	return 0;
 }
 

@@ -268,7 +268,7 @@ __noinline int http1_segment(struct packet *packet, struct flow *f, const struct
 			if (a->side == SIDE_ACCEPTOR)
 				half->missed = outstanding(f) > 0;
 			else if (was_lost && turn && ahead > 0)
-				miss(f);
+				miss(f, STAT_DROP_GAP);
 			return 0;
 		}
 		half->missed = 0;

@@ -95,13 +95,13 @@ __noinline int lose(struct flow *f, __u32 side, __u32 stat)
 	return 0;
 }
 
-/* Counts a request of which nothing was seen. */
-static always_inline void miss(struct flow *f)
+/* Counts a request that began no exchange: nothing was seen of it, or it is none. */
+static always_inline void miss(struct flow *f, __u32 stat)
 {
 	__u32 n = is_app(&f->exchange, SIDE_OPENER) + is_app(&f->exchange, SIDE_ACCEPTOR);
 
 	count_n(STAT_SEEN, n);
-	count_n(STAT_DROP_GAP, n);
+	count_n(stat, n);
 }
 
 /* The connection turned out to speak something else, or to be no longer worth watching. */
@@ -127,11 +127,8 @@ static always_inline void malformed(struct flow *f, __u32 side)
 		half->state = HALF_LOST;
 		half->resynced = 0;
 	} else {
-		if (side == SIDE_OPENER && half->state == HALF_START) {
-			__u32 n = is_app(&f->exchange, SIDE_OPENER) + is_app(&f->exchange, SIDE_ACCEPTOR);
-			count_n(STAT_SEEN, n);
-			count_n(STAT_DROP_MALFORMED, n);
-		}
+		if (side == SIDE_OPENER && half->state == HALF_START)
+			miss(f, STAT_DROP_MALFORMED);
 		lose(f, side, STAT_DROP_MALFORMED);
 	}
 }
@@ -179,7 +176,7 @@ __noinline int miss_bytes(struct flow *f, __u32 side, __u32 gap)
 	if (!f || absorb(f, side, gap))
 		return 0;
 	if (side == SIDE_OPENER && f->half[SIDE_OPENER].state == HALF_START)
-		miss(f);
+		miss(f, STAT_DROP_GAP);
 	lose(f, side, STAT_DROP_GAP);
 	return 0;
 }

@@ -50,12 +50,9 @@ static long sweep_flow(void *map, __u64 *key, struct flow *f, struct sweep *s)
 			time_out(f, s->now);
 	}
 	if (over)
-		retire(f);
-	unlock_flow(f);
-	if (over) {
-		count(STAT_FLOWS_ENDED);
-		bpf_map_delete_elem(&flows, key);
-	}
+		end_flow(f, key);
+	else
+		unlock_flow(f);
 	return 0;
 }
 
@@ -65,10 +62,7 @@ static long abandon_flow(void *map, __u64 *key, struct flow *f, void *unused)
 	if (!lock_flow(f, *key))
 		return 0;
 	drop_all(f, STAT_DROP_PAUSED);
-	retire(f);
-	unlock_flow(f);
-	count(STAT_FLOWS_ENDED);
-	bpf_map_delete_elem(&flows, key);
+	end_flow(f, key);
 	return 0;
 }
 
