@@ -55,12 +55,18 @@ struct service_key {
 
 /* Text that is kept of a request. Values index exchange.fields. */
 enum field {
-	FIELD_REQUEST_LINE, /* whole: method, target, version */
-	FIELD_HOST,
+	FIELD_REQUEST_LINE, /* HTTP/1, whole: method, target, version */
+	FIELD_HOST, /* or :authority */
 	FIELD_USER_AGENT,
 	FIELD_REQUEST_ID, /* x-request-id */
 	FIELD_TRACESTATE,
 	FIELD_TRACESTATE_MORE, /* of a second header: both are one list */
+	FIELD_METHOD, /* HTTP/2, as the next two */
+	FIELD_PATH,
+	FIELD_SCHEME,
+	FIELD_CONTENT_TYPE, /* HTTP/2: of the request */
+	FIELD_RESPONSE_TYPE, /* HTTP/2: content-type of the response */
+	FIELD_GRPC_MESSAGE, /* grpc-message, percent-encoded as it was sent */
 	FIELDS,
 };
 
@@ -72,6 +78,7 @@ struct slice {
 enum protocol {
 	PROTOCOL_UNKNOWN,
 	PROTOCOL_HTTP1,
+	PROTOCOL_HTTP2,
 };
 
 /* How an exchange ended. */
@@ -80,6 +87,8 @@ enum ending {
 	ENDING_CLOSED, /* the connection was closed before the response was whole */
 	ENDING_RESET, /* the connection was reset */
 	ENDING_IDLE, /* ambit's idle limit passed without a byte */
+	ENDING_STREAM_RESET, /* HTTP/2: RST_STREAM, by the side that EXCHANGE_RESET_BY_OPENER tells; error_code says why */
+	ENDING_REFUSED, /* HTTP/2: the acceptor's GOAWAY says that it never looked at the stream; error_code is GOAWAY's */
 };
 
 /* Why a span was kept; design: docs/architecture.md, sampling. */
@@ -104,7 +113,15 @@ enum exchange_flags {
 	EXCHANGE_PARENT_THRESHOLD = 2048, /* the caller sent ot=th */
 	EXCHANGE_HEAD_DONE = 4096, /* the request's head was seen whole */
 	EXCHANGE_TRACEPARENT = 8192, /* a valid traceparent was read: b3 says nothing more */
+	EXCHANGE_GRPC = 1 << 14, /* content-type application/grpc: grpc_status decides */
+	EXCHANGE_GRPC_WEB = 1 << 15, /* content-type application/grpc-web: its status is most often in the body */
+	EXCHANGE_REQUEST_UNKNOWN = 1 << 16, /* the request's head refers to table entries that were never seen */
+	EXCHANGE_RESPONSE_UNKNOWN = 1 << 17, /* the response's head or trailers do */
+	EXCHANGE_RESET_BY_OPENER = 1 << 18, /* with ENDING_STREAM_RESET */
 };
+
+/* No grpc-status was seen. */
+#define GRPC_STATUS_NONE 0xffff
 
 #define EXCHANGE_TEXT 1024
 
@@ -138,7 +155,10 @@ struct exchange {
 	__u64 place[2]; /* the connection's initial sequence numbers; the request's place in it */
 	struct ends ends;
 	__u32 flags; /* enum exchange_flags */
+	__u32 stream; /* HTTP/2: its number */
+	__u32 error_code; /* HTTP/2: of RST_STREAM or GOAWAY */
 	__u16 status; /* 0 is none */
+	__u16 grpc_status; /* or GRPC_STATUS_NONE */
 	__u16 cut; /* bit per enum field: the value is longer than what was kept */
 	__u8 protocol; /* enum protocol */
 	__u8 ending; /* enum ending */
@@ -146,6 +166,8 @@ struct exchange {
 	__u8 kept; /* bit per side: becomes a span */
 	__u8 seen; /* bit per side: counted as seen */
 	__u8 trace_flags; /* of traceparent */
+	__u8 progress; /* HTTP/2: enum stream_progress, of no meaning to userspace */
+	__u8 slot; /* HTTP/2: where the connection has its number, the same */
 	__u16 used; /* bytes of text */
 	struct slice fields[FIELDS];
 	__u8 text[EXCHANGE_TEXT];

@@ -35,10 +35,12 @@ const (
 type ambitEnding uint32
 
 const (
-	ambitEndingENDING_RESPONSE ambitEnding = 0
-	ambitEndingENDING_CLOSED   ambitEnding = 1
-	ambitEndingENDING_RESET    ambitEnding = 2
-	ambitEndingENDING_IDLE     ambitEnding = 3
+	ambitEndingENDING_RESPONSE     ambitEnding = 0
+	ambitEndingENDING_CLOSED       ambitEnding = 1
+	ambitEndingENDING_RESET        ambitEnding = 2
+	ambitEndingENDING_IDLE         ambitEnding = 3
+	ambitEndingENDING_STREAM_RESET ambitEnding = 4
+	ambitEndingENDING_REFUSED      ambitEnding = 5
 )
 
 type ambitEndpoint struct {
@@ -69,7 +71,10 @@ type ambitExchange struct {
 		Party  [2]ambitParty
 	}
 	Flags      uint32
+	Stream     uint32
+	ErrorCode  uint32
 	Status     uint16
+	GrpcStatus uint16
 	Cut        uint16
 	Protocol   uint8
 	Ending     uint8
@@ -77,13 +82,16 @@ type ambitExchange struct {
 	Kept       uint8
 	Seen       uint8
 	TraceFlags uint8
+	Progress   uint8
+	Slot       uint8
 	Used       uint16
-	Fields     [6]struct {
+	Fields     [12]struct {
 		_   structs.HostLayout
 		Off uint16
 		Len uint16
 	}
 	Text [1024]uint8
+	_    [4]byte
 }
 
 type ambitExchangeFlags uint32
@@ -103,6 +111,11 @@ const (
 	ambitExchangeFlagsEXCHANGE_PARENT_THRESHOLD ambitExchangeFlags = 2048
 	ambitExchangeFlagsEXCHANGE_HEAD_DONE        ambitExchangeFlags = 4096
 	ambitExchangeFlagsEXCHANGE_TRACEPARENT      ambitExchangeFlags = 8192
+	ambitExchangeFlagsEXCHANGE_GRPC             ambitExchangeFlags = 16384
+	ambitExchangeFlagsEXCHANGE_GRPC_WEB         ambitExchangeFlags = 32768
+	ambitExchangeFlagsEXCHANGE_REQUEST_UNKNOWN  ambitExchangeFlags = 65536
+	ambitExchangeFlagsEXCHANGE_RESPONSE_UNKNOWN ambitExchangeFlags = 131072
+	ambitExchangeFlagsEXCHANGE_RESET_BY_OPENER  ambitExchangeFlags = 262144
 )
 
 type ambitField uint32
@@ -114,7 +127,13 @@ const (
 	ambitFieldFIELD_REQUEST_ID      ambitField = 3
 	ambitFieldFIELD_TRACESTATE      ambitField = 4
 	ambitFieldFIELD_TRACESTATE_MORE ambitField = 5
-	ambitFieldFIELDS                ambitField = 6
+	ambitFieldFIELD_METHOD          ambitField = 6
+	ambitFieldFIELD_PATH            ambitField = 7
+	ambitFieldFIELD_SCHEME          ambitField = 8
+	ambitFieldFIELD_CONTENT_TYPE    ambitField = 9
+	ambitFieldFIELD_RESPONSE_TYPE   ambitField = 10
+	ambitFieldFIELD_GRPC_MESSAGE    ambitField = 11
+	ambitFieldFIELDS                ambitField = 12
 )
 
 type ambitFlow struct {
@@ -227,6 +246,7 @@ type ambitProtocol uint32
 const (
 	ambitProtocolPROTOCOL_UNKNOWN ambitProtocol = 0
 	ambitProtocolPROTOCOL_HTTP1   ambitProtocol = 1
+	ambitProtocolPROTOCOL_HTTP2   ambitProtocol = 2
 )
 
 type ambitRate struct {

@@ -24,36 +24,54 @@ const (
 
 // Fields of a Record's text.
 const (
-	FieldRequestLine = int(ambitFieldFIELD_REQUEST_LINE)
-	FieldHost        = int(ambitFieldFIELD_HOST)
-	FieldUserAgent   = int(ambitFieldFIELD_USER_AGENT)
-	FieldRequestID   = int(ambitFieldFIELD_REQUEST_ID)
-	FieldTraceState  = int(ambitFieldFIELD_TRACESTATE)
-	FieldTraceMore   = int(ambitFieldFIELD_TRACESTATE_MORE)
-	Fields           = int(ambitFieldFIELDS)
+	FieldRequestLine  = int(ambitFieldFIELD_REQUEST_LINE)
+	FieldHost         = int(ambitFieldFIELD_HOST)
+	FieldUserAgent    = int(ambitFieldFIELD_USER_AGENT)
+	FieldRequestID    = int(ambitFieldFIELD_REQUEST_ID)
+	FieldTraceState   = int(ambitFieldFIELD_TRACESTATE)
+	FieldTraceMore    = int(ambitFieldFIELD_TRACESTATE_MORE)
+	FieldMethod       = int(ambitFieldFIELD_METHOD)
+	FieldPath         = int(ambitFieldFIELD_PATH)
+	FieldScheme       = int(ambitFieldFIELD_SCHEME)
+	FieldContentType  = int(ambitFieldFIELD_CONTENT_TYPE)
+	FieldResponseType = int(ambitFieldFIELD_RESPONSE_TYPE)
+	FieldGRPCMessage  = int(ambitFieldFIELD_GRPC_MESSAGE)
+	Fields            = int(ambitFieldFIELDS)
 )
 
-// Values of Record.Ending and Record.Reason.
+// Values of Record.Protocol, Record.Ending and Record.Reason.
 const (
-	EndingResponse = uint8(ambitEndingENDING_RESPONSE)
-	EndingClosed   = uint8(ambitEndingENDING_CLOSED)
-	EndingReset    = uint8(ambitEndingENDING_RESET)
-	EndingIdle     = uint8(ambitEndingENDING_IDLE)
-	ReasonHead     = uint8(ambitReasonREASON_HEAD)
-	ReasonParent   = uint8(ambitReasonREASON_PARENT)
+	ProtocolHTTP1     = uint8(ambitProtocolPROTOCOL_HTTP1)
+	ProtocolHTTP2     = uint8(ambitProtocolPROTOCOL_HTTP2)
+	EndingResponse    = uint8(ambitEndingENDING_RESPONSE)
+	EndingClosed      = uint8(ambitEndingENDING_CLOSED)
+	EndingReset       = uint8(ambitEndingENDING_RESET)
+	EndingIdle        = uint8(ambitEndingENDING_IDLE)
+	EndingStreamReset = uint8(ambitEndingENDING_STREAM_RESET)
+	EndingRefused     = uint8(ambitEndingENDING_REFUSED)
+	ReasonHead        = uint8(ambitReasonREASON_HEAD)
+	ReasonParent      = uint8(ambitReasonREASON_PARENT)
 )
 
 // Bits of Record.Flags that userspace reads.
 const (
-	FlagTraceHeader    = uint32(ambitExchangeFlagsEXCHANGE_TRACE_HEADER)
-	FlagParentHeader   = uint32(ambitExchangeFlagsEXCHANGE_PARENT_HEADER)
-	FlagOpenerTraced   = uint32(ambitExchangeFlagsEXCHANGE_OPENER_TRACED)
-	FlagHasThreshold   = uint32(ambitExchangeFlagsEXCHANGE_HAS_THRESHOLD)
-	FlagJoined         = uint32(ambitExchangeFlagsEXCHANGE_JOINED)
-	FlagRandomness     = uint32(ambitExchangeFlagsEXCHANGE_RANDOMNESS)
-	FlagTraceparent    = uint32(ambitExchangeFlagsEXCHANGE_TRACEPARENT)
-	FlagTraceRequestID = uint32(ambitExchangeFlagsEXCHANGE_TRACE_REQUEST_ID)
+	FlagTraceHeader     = uint32(ambitExchangeFlagsEXCHANGE_TRACE_HEADER)
+	FlagParentHeader    = uint32(ambitExchangeFlagsEXCHANGE_PARENT_HEADER)
+	FlagOpenerTraced    = uint32(ambitExchangeFlagsEXCHANGE_OPENER_TRACED)
+	FlagHasThreshold    = uint32(ambitExchangeFlagsEXCHANGE_HAS_THRESHOLD)
+	FlagJoined          = uint32(ambitExchangeFlagsEXCHANGE_JOINED)
+	FlagRandomness      = uint32(ambitExchangeFlagsEXCHANGE_RANDOMNESS)
+	FlagTraceparent     = uint32(ambitExchangeFlagsEXCHANGE_TRACEPARENT)
+	FlagTraceRequestID  = uint32(ambitExchangeFlagsEXCHANGE_TRACE_REQUEST_ID)
+	FlagGRPC            = uint32(ambitExchangeFlagsEXCHANGE_GRPC)
+	FlagGRPCWeb         = uint32(ambitExchangeFlagsEXCHANGE_GRPC_WEB)
+	FlagRequestUnknown  = uint32(ambitExchangeFlagsEXCHANGE_REQUEST_UNKNOWN)
+	FlagResponseUnknown = uint32(ambitExchangeFlagsEXCHANGE_RESPONSE_UNKNOWN)
+	FlagResetByOpener   = uint32(ambitExchangeFlagsEXCHANGE_RESET_BY_OPENER)
 )
+
+// GRPCStatusNone is Record.GrpcStatus where no grpc-status was seen.
+const GRPCStatusNone = 0xffff
 
 const (
 	recordSize = int(unsafe.Sizeof(Record{}))

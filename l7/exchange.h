@@ -154,6 +154,9 @@ static always_inline struct exchange *begin(struct flow *f, __u64 now, __u32 seq
 	ex->request_body = 0;
 	ex->randomness = 0;
 	ex->threshold = 0;
+	ex->stream = 0;
+	ex->error_code = 0;
+	ex->grpc_status = GRPC_STATUS_NONE;
 	ex->cut = 0;
 	ex->used = 0;
 	ex->seen = 0;

@@ -17,7 +17,7 @@ __noinline int keep(struct exchange *ex, const struct window *win, __u32 idx, __
 {
 	if (!ex || !win)
 		return 0;
-	__u32 field = field_max & 7, max = field_max >> 3, used = ex->used, room;
+	__u32 field = field_max & 15, max = field_max >> 4, used = ex->used, room;
 
 	if (field >= FIELDS || idx >= LINE_MAX)
 		return 0;
@@ -71,7 +71,7 @@ __noinline int keep(struct exchange *ex, const struct window *win, __u32 idx, __
 	return 0;
 }
 
-#define FIELD_MAX(field, max) ((max) << 3 | (field))
+#define FIELD_MAX(field, max) ((max) << 4 | (field))
 
 /* The member ot of a tracestate: th and rv, 56 bits each (OpenTelemetry's probability sampling). */
 __noinline int read_tracestate(struct exchange *ex, struct window *win, __u32 from, __u32 to)
