@@ -1,0 +1,156 @@
+package parser
+
+import (
+	"fmt"
+	"slices"
+
+	"ambit/bpf"
+)
+
+// h2Flags are the flags of a record that the reference knows of.
+const h2Flags = bpf.FlagGRPC | bpf.FlagGRPCWeb | bpf.FlagResetByOpener
+
+// compare holds a record against an exchange of which everything was seen.
+func (e *h2Exchange) compare(r *bpf.Record) error {
+	if r.Protocol != bpf.ProtocolHTTP2 || r.Stream != e.stream {
+		return fmt.Errorf("protocol %d, stream %d", r.Protocol, r.Stream)
+	}
+	if unknown := r.Flags & (bpf.FlagRequestUnknown | bpf.FlagResponseUnknown); unknown != 0 {
+		return fmt.Errorf("flags %#x: nothing is unknown", unknown)
+	}
+	if r.Ending != e.ending || r.ErrorCode != e.errorCode {
+		return fmt.Errorf("ending %d, error %d, want %d, %d", r.Ending, r.ErrorCode, e.ending, e.errorCode)
+	}
+	for side, got := range [2]uint64{r.RequestBody, r.ResponseBody} {
+		least := uint64(e.sent[side])
+		if got < least || got > least+uint64(e.partial[side]) {
+			return fmt.Errorf("side %d sent %d bytes, want %d, or up to %d more", side, int64(got), least, e.partial[side])
+		}
+	}
+	if r.StartNs > r.EndNs || r.FirstNs != 0 && (r.FirstNs < r.StartNs || r.FirstNs > r.EndNs) {
+		return fmt.Errorf("times %d, %d, %d", r.StartNs, r.FirstNs, r.EndNs)
+	}
+	if !e.odd && (r.FirstNs != 0) != (e.response != nil) {
+		return fmt.Errorf("first byte at %d, a response: %t", r.FirstNs, e.response != nil)
+	}
+	return e.compareHeaders(r)
+}
+
+// compareHeaders holds what is read of header blocks against the exchange's; a flag of unknown excuses what is absent.
+func (e *h2Exchange) compareHeaders(r *bpf.Record) error {
+	if err := e.compareText(r); err != nil {
+		return err
+	}
+	request, response := r.Flags&bpf.FlagRequestUnknown != 0, r.Flags&bpf.FlagResponseUnknown != 0
+	if got, want := r.Flags&h2Flags, e.flags(); got != want && !(request && got&^want == 0) {
+		return fmt.Errorf("flags %#x, want %#x", got, want)
+	}
+	if got, want := int(r.Status), statusOf(e.response); got != want && !e.odd && !(response && got == 0) {
+		return fmt.Errorf("status %d, want %d", got, want)
+	}
+	want, ok := e.grpcStatus()
+	if ok && r.GrpcStatus != want && !e.odd && !(response && r.GrpcStatus == bpf.GRPCStatusNone) {
+		return fmt.Errorf("grpc-status %d, want %d", r.GrpcStatus, want)
+	}
+	if want, ok := e.context(); ok {
+		if got := contextOf(r); got != want && !(request && got.within(want)) {
+			return fmt.Errorf("context %+v, want %+v", got, want)
+		}
+	}
+	return nil
+}
+
+// within tells whether c is a part of d.
+func (c context) within(d context) bool {
+	return (c.trace == "" || c.trace == d.trace) && (c.parent == "" || c.parent == d.parent) &&
+		(c.flags == 0 || c.flags == d.flags) && (!c.decided || d.decided && c.sampled == d.sampled)
+}
+
+// compareSeen holds a record against an exchange of which bytes were lost before the tap: what it says is true.
+func (e *h2Exchange) compareSeen(r *bpf.Record) error {
+	if r.Protocol != bpf.ProtocolHTTP2 {
+		return fmt.Errorf("protocol %d", r.Protocol)
+	}
+	atEnd := r.Ending == bpf.EndingClosed || r.Ending == bpf.EndingReset
+	if !atEnd && (r.Ending != e.ending || r.ErrorCode != e.errorCode) {
+		return fmt.Errorf("ending %d, error %d, want %d, %d", r.Ending, r.ErrorCode, e.ending, e.errorCode)
+	}
+	for side, got := range [2]uint64{r.RequestBody, r.ResponseBody} {
+		sent := uint64(e.sent[side])
+		if got != sent && got != ^uint64(0) && !(atEnd && got < sent) && (got < sent || got > sent+uint64(e.partial[side])) {
+			return fmt.Errorf("side %d sent %d bytes, want %d", side, int64(got), sent)
+		}
+	}
+	seen := *r
+	if atEnd && r.Ending != e.ending {
+		// What comes last of a response may be missing without a word, and so may its beginning.
+		seen.Flags |= bpf.FlagResponseUnknown
+	}
+	if e.byOpener {
+		seen.Flags |= bpf.FlagResetByOpener
+	}
+	return e.compareHeaders(&seen)
+}
+
+// compare holds all that came of a connection against the reference.
+func (r *h2Reference) compare(o *outcome) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	records := make(map[uint32]*bpf.Record)
+	for i := range o.records {
+		got := &o.records[i]
+		if records[got.Stream] != nil {
+			return fmt.Errorf("stream %d has two records", got.Stream)
+		}
+		records[got.Stream] = got
+	}
+	for _, e := range r.done {
+		got := records[e.stream]
+		delete(records, e.stream)
+		switch {
+		case got != nil:
+			if err := e.compare(got); err != nil {
+				return fmt.Errorf("stream %d: %w", e.stream, err)
+			}
+		case e.unsampled() && o.counters["unsampled"] > 0:
+		case r.doubtful(e):
+		default:
+			return fmt.Errorf("stream %d has no record: %v, %v", e.stream, o.counters, r.broken)
+		}
+	}
+	for stream, got := range records {
+		return fmt.Errorf("stream %d has a record, ending %d: %v", stream, got.Ending, r.broken)
+	}
+	if !slices.ContainsFunc(r.done, r.doubtful) {
+		want := uint64(2 * len(r.lost))
+		if got := o.counters["drop_malformed"]; got != want {
+			return fmt.Errorf("%d sides dropped as malformed, want %d: %v", got, want, r.broken)
+		}
+	}
+	return nil
+}
+
+// doubtful tells whether the exchange ended when a frame or block was on its way that breaks the connection: whoever
+// reads byte by byte may have noticed before the exchange's end.
+func (r *h2Reference) doubtful(e *h2Exchange) bool {
+	return r.since > 0 && e.ended >= r.since
+}
+
+// compareSeen holds what came of a connection of which bytes were lost, or the beginning, against all that was sent.
+func (r *h2Reference) compareSeen(o *outcome) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	for i := range o.records {
+		got := &o.records[i]
+		at := slices.IndexFunc(r.done, func(e *h2Exchange) bool { return e.stream == got.Stream })
+		if at < 0 {
+			return fmt.Errorf("nobody began stream %d", got.Stream)
+		}
+		if err := r.done[at].compareSeen(got); err != nil {
+			return fmt.Errorf("stream %d: %w", got.Stream, err)
+		}
+	}
+	return nil
+}
