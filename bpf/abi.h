@@ -187,6 +187,7 @@ enum stat {
 	STAT_DROP_PIPELINE, /* more requests outstanding than are kept */
 	STAT_DROP_HEAD_TOO_LONG, /* a head of more than 16 KiB */
 	STAT_DROP_LIMIT, /* more messages in one segment than are parsed, or split heads than are held */
+	STAT_DROP_STREAMS, /* more streams at once than are kept, of a connection or of all */
 	STAT_DROP_PAUSED, /* in flight when ambit was paused */
 
 	/* The rest counts events, not exchange sides. */
@@ -205,6 +206,11 @@ enum stat {
 	STAT_NO_SOCKET, /* segments for which no established socket was found */
 	STAT_UPGRADED, /* connections that left HTTP/1 by Upgrade or CONNECT */
 	STAT_SYN_DATA, /* connections whose first bytes came with the SYN, unread (TCP Fast Open) */
+	STAT_HTTP2, /* connections that speak HTTP/2 */
+	STAT_HTTP2_FULL, /* of those, not taken up: the table of HTTP/2's state was full */
+	STAT_HTTP2_BROKEN, /* of those, given up: frames or a header block that no receiver accepts */
+	STAT_HPACK_UNKNOWN, /* fields of heads that refer to a table's entry that was never seen */
+	STAT_HPACK_LIMIT, /* header blocks that were given up: too long, or a field that no carry holds */
 	STATS,
 };
 

@@ -156,10 +156,13 @@ type ambitFlow struct {
 	FinSeq       uint32
 	OpenerFin    uint32
 	OpenerFinned uint8
-	Pad          [3]uint8
+	Protocol     uint8
+	H2c          uint8
+	Pad          uint8
 	Fingerprint  uint64
 	Netns        uint64
 	Wire         [2]ambitEndpoint
+	LookedNs     uint64
 	BegunNs      uint64
 	BegunSeq     uint32
 	BegunAck     uint32
@@ -193,6 +196,12 @@ type ambitFlow struct {
 	Exchange ambitExchange
 }
 
+type ambitFragment struct {
+	_     structs.HostLayout
+	Bytes [4096]uint8
+	Len   uint32
+}
+
 type ambitHook uint32
 
 const (
@@ -200,6 +209,46 @@ const (
 	ambitHookHOOK_EGRESS    ambitHook = 1
 	ambitHookHOOK_INGRESS   ambitHook = 2
 )
+
+type ambitHttp2 struct {
+	_     structs.HostLayout
+	Table [2]struct {
+		_        structs.HostLayout
+		Count    uint32
+		Total    uint32
+		Oldest   uint32
+		Max      uint32
+		Limit    uint32
+		At       uint32
+		Complete uint32
+		Entries  [128]struct {
+			_       structs.HostLayout
+			Begin   uint32
+			At      uint32
+			Len     uint16
+			NameLen uint16
+			Name    uint8
+			Spare   [3]uint8
+		}
+		Bytes [4800]uint8
+	}
+	Block [2]struct {
+		_       structs.HostLayout
+		Part    [24]uint8
+		Stream  uint32
+		Skip    uint32
+		Len     uint32
+		Ends    uint8
+		Kind    uint8
+		Fields  uint8
+		Carried uint8
+	}
+	Last    uint32
+	Refused uint32
+	Goaways uint32
+	Waiting uint32
+	Streams [256]uint32
+}
 
 type ambitIsnPair struct {
 	_        structs.HostLayout
@@ -240,6 +289,18 @@ const (
 	ambitPartyFlagsPARTY_PROXY    ambitPartyFlags = 4
 	ambitPartyFlagsPARTY_EXCLUDED ambitPartyFlags = 8
 )
+
+type ambitPiece struct {
+	_       structs.HostLayout
+	Bytes   [20480]uint8
+	Slack   [704]uint8
+	Idx     uint32
+	Len     uint32
+	Next    uint32
+	Verdict uint32
+	Last    uint32
+	Wanted  uint32
+}
 
 type ambitProtocol uint32
 
@@ -313,24 +374,39 @@ const (
 	ambitStatSTAT_DROP_PIPELINE      ambitStat = 6
 	ambitStatSTAT_DROP_HEAD_TOO_LONG ambitStat = 7
 	ambitStatSTAT_DROP_LIMIT         ambitStat = 8
-	ambitStatSTAT_DROP_PAUSED        ambitStat = 9
-	ambitStatSTAT_FLOWS              ambitStat = 10
-	ambitStatSTAT_FLOWS_FULL         ambitStat = 11
-	ambitStatSTAT_FLOWS_ENDED        ambitStat = 12
-	ambitStatSTAT_NOT_HTTP           ambitStat = 13
-	ambitStatSTAT_ORPHAN_RESPONSE    ambitStat = 14
-	ambitStatSTAT_DESYNC             ambitStat = 15
-	ambitStatSTAT_RESYNC             ambitStat = 16
-	ambitStatSTAT_CONTENDED          ambitStat = 17
-	ambitStatSTAT_CARRY_FULL         ambitStat = 18
-	ambitStatSTAT_FIELD_CUT          ambitStat = 19
-	ambitStatSTAT_SERVICES_FULL      ambitStat = 20
-	ambitStatSTAT_STORAGE_NOMEM      ambitStat = 21
-	ambitStatSTAT_NO_SOCKET          ambitStat = 22
-	ambitStatSTAT_UPGRADED           ambitStat = 23
-	ambitStatSTAT_SYN_DATA           ambitStat = 24
-	ambitStatSTATS                   ambitStat = 25
+	ambitStatSTAT_DROP_STREAMS       ambitStat = 9
+	ambitStatSTAT_DROP_PAUSED        ambitStat = 10
+	ambitStatSTAT_FLOWS              ambitStat = 11
+	ambitStatSTAT_FLOWS_FULL         ambitStat = 12
+	ambitStatSTAT_FLOWS_ENDED        ambitStat = 13
+	ambitStatSTAT_NOT_HTTP           ambitStat = 14
+	ambitStatSTAT_ORPHAN_RESPONSE    ambitStat = 15
+	ambitStatSTAT_DESYNC             ambitStat = 16
+	ambitStatSTAT_RESYNC             ambitStat = 17
+	ambitStatSTAT_CONTENDED          ambitStat = 18
+	ambitStatSTAT_CARRY_FULL         ambitStat = 19
+	ambitStatSTAT_FIELD_CUT          ambitStat = 20
+	ambitStatSTAT_SERVICES_FULL      ambitStat = 21
+	ambitStatSTAT_STORAGE_NOMEM      ambitStat = 22
+	ambitStatSTAT_NO_SOCKET          ambitStat = 23
+	ambitStatSTAT_UPGRADED           ambitStat = 24
+	ambitStatSTAT_SYN_DATA           ambitStat = 25
+	ambitStatSTAT_HTTP2              ambitStat = 26
+	ambitStatSTAT_HTTP2FULL          ambitStat = 27
+	ambitStatSTAT_HTTP2BROKEN        ambitStat = 28
+	ambitStatSTAT_HPACK_UNKNOWN      ambitStat = 29
+	ambitStatSTAT_HPACK_LIMIT        ambitStat = 30
+	ambitStatSTATS                   ambitStat = 31
 )
+
+type ambitStaticEntry struct {
+	_       structs.HostLayout
+	NameLen uint8
+	Name    uint8
+	Len     uint8
+	Pad     [5]uint8
+	Text    [16]int8
+}
 
 type ambitTapParts struct {
 	_   structs.HostLayout
@@ -369,7 +445,7 @@ const (
 type ambitWindow struct {
 	_      structs.HostLayout
 	Bytes  [768]uint8
-	Slack  [128]uint8
+	Slack  [256]uint8
 	Len    uint32
 	Origin int32
 	Idx    uint32
@@ -387,9 +463,12 @@ const (
 	ambitMapExcludedCgroups      = "excluded_cgroups"
 	ambitMapExcludedPorts        = "excluded_ports"
 	ambitMapFlows                = "flows"
+	ambitMapFragments            = "fragments"
+	ambitMapHttp2s               = "http2s"
 	ambitMapIgnored              = "ignored"
 	ambitMapListeners            = "listeners"
 	ambitMapOpeners              = "openers"
+	ambitMapPieces               = "pieces"
 	ambitMapRates                = "rates"
 	ambitMapRecords              = "records"
 	ambitMapRedirects            = "redirects"
@@ -416,12 +495,17 @@ const (
 	ambitVarFlowSeed             = "flow_seed"
 	ambitVarHaveExcludedPorts    = "have_excluded_ports"
 	ambitVarHavePeers            = "have_peers"
+	ambitVarHuffmanLong          = "huffman_long"
+	ambitVarHuffmanShort         = "huffman_short"
 	ambitVarIdKey                = "id_key"
 	ambitVarIdleLimitNs          = "idle_limit_ns"
 	ambitVarNetnsFromPacket      = "netns_from_packet"
 	ambitVarNewExchange          = "new_exchange"
 	ambitVarNewFlow              = "new_flow"
+	ambitVarNewFragment          = "new_fragment"
+	ambitVarNewHttp2             = "new_http2"
 	ambitVarOwnTgid              = "own_tgid"
+	ambitVarStaticTable          = "static_table"
 	ambitVarTrustAll             = "trust_all"
 	ambitVarUnusedAbi            = "unused_abi"
 	ambitVarUnusedCidrFlags      = "unused_cidr_flags"
@@ -500,9 +584,12 @@ type ambitMapSpecs struct {
 	ExcludedCgroups *ebpf.MapSpec `ebpf:"excluded_cgroups"`
 	ExcludedPorts   *ebpf.MapSpec `ebpf:"excluded_ports"`
 	Flows           *ebpf.MapSpec `ebpf:"flows"`
+	Fragments       *ebpf.MapSpec `ebpf:"fragments"`
+	Http2s          *ebpf.MapSpec `ebpf:"http2s"`
 	Ignored         *ebpf.MapSpec `ebpf:"ignored"`
 	Listeners       *ebpf.MapSpec `ebpf:"listeners"`
 	Openers         *ebpf.MapSpec `ebpf:"openers"`
+	Pieces          *ebpf.MapSpec `ebpf:"pieces"`
 	Rates           *ebpf.MapSpec `ebpf:"rates"`
 	Records         *ebpf.MapSpec `ebpf:"records"`
 	Redirects       *ebpf.MapSpec `ebpf:"redirects"`
@@ -526,12 +613,17 @@ type ambitVariableSpecs struct {
 	FlowSeed             *ebpf.VariableSpec `ebpf:"flow_seed"`
 	HaveExcludedPorts    *ebpf.VariableSpec `ebpf:"have_excluded_ports"`
 	HavePeers            *ebpf.VariableSpec `ebpf:"have_peers"`
+	HuffmanLong          *ebpf.VariableSpec `ebpf:"huffman_long"`
+	HuffmanShort         *ebpf.VariableSpec `ebpf:"huffman_short"`
 	IdKey                *ebpf.VariableSpec `ebpf:"id_key"`
 	IdleLimitNs          *ebpf.VariableSpec `ebpf:"idle_limit_ns"`
 	NetnsFromPacket      *ebpf.VariableSpec `ebpf:"netns_from_packet"`
 	NewExchange          *ebpf.VariableSpec `ebpf:"new_exchange"`
 	NewFlow              *ebpf.VariableSpec `ebpf:"new_flow"`
+	NewFragment          *ebpf.VariableSpec `ebpf:"new_fragment"`
+	NewHttp2             *ebpf.VariableSpec `ebpf:"new_http2"`
 	OwnTgid              *ebpf.VariableSpec `ebpf:"own_tgid"`
+	StaticTable          *ebpf.VariableSpec `ebpf:"static_table"`
 	TrustAll             *ebpf.VariableSpec `ebpf:"trust_all"`
 	UnusedAbi            *ebpf.VariableSpec `ebpf:"unused_abi"`
 	UnusedCidrFlags      *ebpf.VariableSpec `ebpf:"unused_cidr_flags"`
@@ -573,9 +665,12 @@ type ambitMaps struct {
 	ExcludedCgroups *ebpf.Map `ebpf:"excluded_cgroups"`
 	ExcludedPorts   *ebpf.Map `ebpf:"excluded_ports"`
 	Flows           *ebpf.Map `ebpf:"flows"`
+	Fragments       *ebpf.Map `ebpf:"fragments"`
+	Http2s          *ebpf.Map `ebpf:"http2s"`
 	Ignored         *ebpf.Map `ebpf:"ignored"`
 	Listeners       *ebpf.Map `ebpf:"listeners"`
 	Openers         *ebpf.Map `ebpf:"openers"`
+	Pieces          *ebpf.Map `ebpf:"pieces"`
 	Rates           *ebpf.Map `ebpf:"rates"`
 	Records         *ebpf.Map `ebpf:"records"`
 	Redirects       *ebpf.Map `ebpf:"redirects"`
@@ -598,9 +693,12 @@ func (m *ambitMaps) Close() error {
 		m.ExcludedCgroups,
 		m.ExcludedPorts,
 		m.Flows,
+		m.Fragments,
+		m.Http2s,
 		m.Ignored,
 		m.Listeners,
 		m.Openers,
+		m.Pieces,
 		m.Rates,
 		m.Records,
 		m.Redirects,
@@ -625,12 +723,17 @@ type ambitVariables struct {
 	FlowSeed             *ebpf.Variable `ebpf:"flow_seed"`
 	HaveExcludedPorts    *ebpf.Variable `ebpf:"have_excluded_ports"`
 	HavePeers            *ebpf.Variable `ebpf:"have_peers"`
+	HuffmanLong          *ebpf.Variable `ebpf:"huffman_long"`
+	HuffmanShort         *ebpf.Variable `ebpf:"huffman_short"`
 	IdKey                *ebpf.Variable `ebpf:"id_key"`
 	IdleLimitNs          *ebpf.Variable `ebpf:"idle_limit_ns"`
 	NetnsFromPacket      *ebpf.Variable `ebpf:"netns_from_packet"`
 	NewExchange          *ebpf.Variable `ebpf:"new_exchange"`
 	NewFlow              *ebpf.Variable `ebpf:"new_flow"`
+	NewFragment          *ebpf.Variable `ebpf:"new_fragment"`
+	NewHttp2             *ebpf.Variable `ebpf:"new_http2"`
 	OwnTgid              *ebpf.Variable `ebpf:"own_tgid"`
+	StaticTable          *ebpf.Variable `ebpf:"static_table"`
 	TrustAll             *ebpf.Variable `ebpf:"trust_all"`
 	UnusedAbi            *ebpf.Variable `ebpf:"unused_abi"`
 	UnusedCidrFlags      *ebpf.Variable `ebpf:"unused_cidr_flags"`

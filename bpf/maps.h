@@ -5,14 +5,15 @@
 
 #include "platform.h"
 #include "abi.h"
+#include "http2_state.h"
 
-/* How far a direction of a connection has been parsed. Drawn in l7/message.h. */
+/* How far a direction of a connection has been parsed. Drawn in l7/message.h; HTTP/2 in l7/http2.h. */
 struct half {
-	__u64 remain; /* of a body or chunk */
+	__u64 remain; /* of a body or chunk, or of a frame's payload */
 	__u64 body; /* bytes of the current message's body so far */
 	__u64 last_ns; /* its last byte */
 	__u32 next_seq; /* of the next byte */
-	__u32 head; /* bytes of the current head so far */
+	__u32 head; /* bytes of the current head so far; of a frame's beginning that a segment broke off */
 	__u8 state; /* enum half_state */
 	__u8 framing; /* enum framing, of the message whose head is read */
 	__u8 carried; /* an unfinished line is in the map carries */
@@ -21,7 +22,10 @@ struct half {
 	__u8 missed; /* bytes of a response passed unread */
 	__u8 proving; /* inside a request line that is longer than the window: its version is still to come */
 	__u8 unsure; /* the body that comes next may be spared, and a request come */
-	__u64 tail; /* where proving: the last eight bytes so far */
+	union {
+		__u64 tail; /* where proving: the last eight bytes so far */
+		struct frame frame; /* HTTP/2 */
+	};
 };
 
 /* The response that is being read; it becomes part of its exchange when it ends. */
@@ -45,7 +49,7 @@ struct flow {
 	__u32 next; /* number of the next one; at most PIPELINE_MAX ahead of first */
 	__u32 held; /* number of the exchange in this struct, unless it was dropped */
 	__u8 opened; /* isn holds: the connection was seen from its start */
-	__u8 taken; /* a request line was accepted: it speaks HTTP/1 */
+	__u8 taken; /* it speaks HTTP: a request line or HTTP/2's preface was seen, or frames */
 	__u8 trusted; /* headers are believed */
 	__u8 opener_traced; /* the opener's CLIENT spans can exist */
 	__u8 last_side; /* that sent the last segment; SIDES: none yet */
@@ -56,10 +60,13 @@ struct flow {
 	__u32 fin_seq; /* behind its last byte */
 	__u32 opener_fin; /* behind the opener's last byte, where its FIN overtook some */
 	__u8 opener_finned; /* opener_fin holds */
-	__u8 pad[3];
+	__u8 protocol; /* enum protocol; unknown is HTTP/1 until something else is found */
+	__u8 h2c; /* the response that is read says that HTTP/2 follows */
+	__u8 pad;
 	__u64 fingerprint; /* its key; tells a reused element from the one looked up */
 	__u64 netns; /* cookie of the tapped namespace */
 	struct endpoint wire[SIDES]; /* by sender: what the fingerprint is made of */
+	__u64 looked_ns; /* when the sweep looked after its streams */
 	__u64 begun_ns; /* first byte of the request whose first line is read */
 	__u32 begun_seq;
 	__u32 begun_ack;
@@ -99,11 +106,12 @@ struct part_key {
 };
 
 #define LINE_MAX 768
+#define WINDOW_BYTES 1024
 
 /* The bytes that are looked at. The slack lets words be read past the end. */
 struct window {
 	__u8 bytes[LINE_MAX];
-	__u8 slack[128];
+	__u8 slack[WINDOW_BYTES - LINE_MAX];
 	__u32 len;
 	/*
 	 * The cursor. It is here, not on the stack, because a loop whose state the verifier follows from
@@ -192,7 +200,10 @@ struct {
 	__type(value, struct flow);
 } flows SEC(".maps");
 
-/* Exchanges behind which the client has already sent another request. */
+/*
+ * Exchanges behind which the client has already sent another request, by their number in the flow; of HTTP/2 by their
+ * stream.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -200,6 +211,31 @@ struct {
 	__type(key, struct part_key);
 	__type(value, struct exchange);
 } waiting SEC(".maps");
+
+/* Connections that speak HTTP/2, by the id of their flow. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4096);
+	__type(key, __u64);
+	__type(value, struct http2);
+} http2s SEC(".maps");
+
+/* Fields of header blocks that a segment broke off, by flow and side. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1024);
+	__type(key, struct part_key);
+	__type(value, struct fragment);
+} fragments SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct piece);
+} pieces SEC(".maps");
 
 /* Lines of heads that a segment broke off, until the next segment comes. */
 struct {

@@ -47,6 +47,7 @@ var dropNames = map[ambitStat]string{
 	ambitStatSTAT_DROP_PIPELINE:      "pipeline",
 	ambitStatSTAT_DROP_HEAD_TOO_LONG: "head_too_long",
 	ambitStatSTAT_DROP_LIMIT:         "limit",
+	ambitStatSTAT_DROP_STREAMS:       "streams",
 	ambitStatSTAT_DROP_PAUSED:        "paused",
 }
 
@@ -66,6 +67,11 @@ var eventNames = map[ambitStat]string{
 	ambitStatSTAT_NO_SOCKET:       "segments_without_socket",
 	ambitStatSTAT_UPGRADED:        "connections_upgraded",
 	ambitStatSTAT_SYN_DATA:        "connections_fast_open",
+	ambitStatSTAT_HTTP2:           "connections_http2",
+	ambitStatSTAT_HTTP2FULL:       "http2_table_full",
+	ambitStatSTAT_HTTP2BROKEN:     "http2_broken",
+	ambitStatSTAT_HPACK_UNKNOWN:   "hpack_unknown_fields",
+	ambitStatSTAT_HPACK_LIMIT:     "hpack_blocks_given_up",
 }
 
 // Counters reads the kernel's counters. What an exchange ends as is read before Seen, so that ended sides

@@ -4,7 +4,7 @@
 #define AMBIT_CLASSIFY_H
 
 #include "../tc/flow.h"
-#include "http1.h"
+#include "protocol.h"
 
 const volatile struct flow new_flow = {
 	.lock = 1,
@@ -116,6 +116,7 @@ static __noinline struct flow *take_up(struct tap *t)
 	__u32 n = t->parts->seg.len < 8 ? t->parts->seg.len : 8, sender;
 	bool wanted = false, fresh = false;
 	bool unborn = false;
+	__u32 http2 = HTTP2_NOT;
 
 	if (has_excluded_port(t)) {
 		ignore(t->fingerprint);
@@ -169,10 +170,23 @@ static __noinline struct flow *take_up(struct tap *t)
 	else
 		sender = !unborn && begins_response(text, n) ? SIDE_ACCEPTOR : SIDE_OPENER;
 	wanted = sender == SIDE_OPENER ? begins_request(text, n) : begins_response(text, n) && !fresh;
+	/* It is the first byte that anybody sent. */
+	bool begun = fresh && t->parts->seg.seq == (ingress ? info->isn_remote : info->isn_local) + 1 &&
+		     t->parts->seg.ack == (ingress ? info->isn_local : info->isn_remote) + 1;
+	if (!wanted && begun && sender == SIDE_ACCEPTOR && n == 8 && begins_settings(text)) {
+		/* The server of HTTP/2 may be the first to speak. */
+		wanted = true;
+		http2 = HTTP2_BEGINS;
+	}
+	if (!wanted && !begun && n == 8 && !(text & 0xff)) {
+		__u32 from = http2_sender(t->skb, t->parts->seg.payload, t->parts->seg.len);
+		if (from < SIDES && (from == sender || !fresh)) {
+			wanted = true;
+			sender = from;
+			http2 = HTTP2_JOINED;
+		}
+	}
 	if (!wanted) {
-		/* It is the first byte that anybody sent. */
-		bool begun = fresh && t->parts->seg.seq == (ingress ? info->isn_remote : info->isn_local) + 1 &&
-			     t->parts->seg.ack == (ingress ? info->isn_local : info->isn_remote) + 1;
 		if (begun || (info && ++info->misses >= MISSES_MAX)) {
 			count(STAT_NOT_HTTP);
 			if (info)
@@ -201,6 +215,8 @@ static __noinline struct flow *take_up(struct tap *t)
 	f->wire[sender & 1] = t->parts->seg.src;
 	f->wire[!sender] = t->parts->remote;
 	begin_halves(t, f, sender, info, unborn);
+	if (http2 != HTTP2_NOT)
+		begin_http2(f, http2 == HTTP2_BEGINS ? PREFACE_LEN : 0, http2 == HTTP2_BEGINS);
 	if (full)
 		link_socket(t, f, ingress ? !sender : sender, full, !ingress);
 	if (!ingress && receiver) {
@@ -218,8 +234,8 @@ static __noinline struct flow *take_up(struct tap *t)
 	else if (about & CIDR_PEER && !(info && info->opener_untraced))
 		f->opener_traced = 1;
 
-	if (!unborn && !((ends->party[SIDE_OPENER].flags | ends->party[SIDE_ACCEPTOR].flags) & PARTY_APP)) {
-		/* Two proxies, or excluded: nothing here can become a span. */
+	if (f->ended || (!unborn && !((ends->party[SIDE_OPENER].flags | ends->party[SIDE_ACCEPTOR].flags) & PARTY_APP))) {
+		/* Two proxies, or excluded: nothing here can become a span. Or there was no room. */
 		ignore(t->fingerprint);
 		retire(f);
 		unlock_flow(f);
@@ -298,10 +314,10 @@ static always_inline void feed(struct tap *t, struct flow *f)
 		a->side = side;
 		a->seq = t->parts->seg.seq;
 		a->ack = t->parts->seg.ack;
-		http1_segment(t->skb, f, a);
+		read_segment(t->skb, f, a);
 	}
 	if (t->parts->seg.flags & (TCP_FIN | TCP_RST) || f->finned)
-		http1_closing(f, side, t->parts->seg.seq + t->parts->seg.len, t->parts->seg.flags, bpf_ktime_get_ns());
+		closing(f, side, t->parts->seg.seq + t->parts->seg.len, t->parts->seg.flags, bpf_ktime_get_ns());
 }
 
 /* The end of a flow that is locked, and over. */
@@ -338,7 +354,7 @@ static always_inline void new_connection(struct tap *t)
 	/* A SYN that came twice is not another connection's. */
 	if (!f || (f->opened && f->isn[SIDE_OPENER] == t->parts->seg.seq) || !lock_flow(f, t->fingerprint))
 		return;
-	http1_over(f, ENDING_CLOSED, bpf_ktime_get_ns());
+	over(f, ENDING_CLOSED, bpf_ktime_get_ns());
 	end_flow(f, &t->fingerprint);
 }
 
@@ -347,11 +363,11 @@ static always_inline void feed_locked(struct tap *t, struct flow *f)
 	if (!lock_flow(f, t->fingerprint))
 		return;
 	feed(t, f);
-	bool over = f->ended;
-	if (over)
+	bool ended = f->ended;
+	if (ended)
 		retire(f);
 	unlock_flow(f);
-	if (over)
+	if (ended)
 		release(t);
 }
 
@@ -388,9 +404,8 @@ static always_inline void tap_unknown_packet(struct tap *t)
 {
 	t->sk = sender_here(t);
 	find_ends(t);
-	struct flow *f = take_up(t);
-	if (f)
-		feed_locked(t, f);
+	if (take_up(t))
+		bpf_tail_call(t->skb, &taps, TAP_PACKET);
 }
 
 /* The last of a socket: what still waits for a response will not get one. */
@@ -425,7 +440,7 @@ static always_inline void socket_closed(struct bpf_sock_ops *ops, struct bpf_soc
 	__u32 sent = info->role == ROLE_ACCEPTOR ? here : there;
 	if ((__s32)(sent - f->half[SIDE_ACCEPTOR].next_seq) > 1)
 		f->half[SIDE_ACCEPTOR].missed = 1;
-	http1_over(f, reset ? ENDING_RESET : ENDING_CLOSED, bpf_ktime_get_ns());
+	over(f, reset ? ENDING_RESET : ENDING_CLOSED, bpf_ktime_get_ns());
 	if (f->sockets > 1) {
 		f->sockets--;
 		unlock_flow(f);

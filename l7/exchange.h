@@ -76,15 +76,18 @@ __noinline int conclude(struct flow *f, struct exchange *ex, __u32 ending, __u64
 {
 	if (!f || !ex)
 		return 0;
-	ex->status = f->response.status;
-	ex->first_ns = f->response.first_ns;
-	ex->response_body = f->half[SIDE_ACCEPTOR].body;
 	ex->ending = ending;
 	ex->end_ns = end_ns > ex->start_ns ? end_ns : ex->start_ns;
 	if (ex != &f->exchange)
 		ex->ends = f->exchange.ends;
-	else
-		ex->request_body = f->half[SIDE_OPENER].body;
+	if (!ex->stream) {
+		/* Of HTTP/1 one response is read at a time, and one request. */
+		ex->status = f->response.status;
+		ex->first_ns = f->response.first_ns;
+		ex->response_body = f->half[SIDE_ACCEPTOR].body;
+		if (ex == &f->exchange)
+			ex->request_body = f->half[SIDE_OPENER].body;
+	}
 	see(ex);
 	red_count(ex);
 	/* A head that the connection's end cut off still gets its decision. */
@@ -123,6 +126,36 @@ static always_inline void make_room(struct flow *f, struct exchange *ex)
 		drop(ex, STAT_DROP_PIPELINE);
 }
 
+/* What makes a request's place unlike any other's, above the 32 bits of an offset or a stream. */
+#define PLACE_JOINED (1ULL << 32)
+#define PLACE_STREAM (2ULL << 32)
+
+/* A request begins with the byte seq; place tells it from others of its connection. */
+static always_inline void reset_exchange(struct flow *f, struct exchange *ex, __u64 now, __u32 seq, __u32 ack,
+					 __u32 stream, __u64 place)
+{
+	ex->start_ns = now;
+	ex->flags = f->opened ? 0 : EXCHANGE_JOINED;
+	ex->place[0] = (__u64)(f->opened ? f->isn[SIDE_OPENER] : seq) << 32 |
+		       (f->opened ? f->isn[SIDE_ACCEPTOR] : ack);
+	ex->place[1] = place;
+	ex->request_body = 0;
+	ex->randomness = 0;
+	ex->threshold = 0;
+	ex->stream = stream;
+	ex->error_code = 0;
+	ex->grpc_status = GRPC_STATUS_NONE;
+	ex->cut = 0;
+	ex->used = 0;
+	ex->seen = 0;
+	ex->kept = 0;
+	ex->trace_flags = 0;
+	ex->reason = REASON_NONE;
+	ex->protocol = stream ? PROTOCOL_HTTP2 : PROTOCOL_HTTP1;
+	__builtin_memset(ex->header_parent, 0, sizeof(ex->header_parent));
+	__builtin_memset(ex->fields, 0, sizeof(ex->fields));
+}
+
 /*
  * A request begins. The exchange before it, if it still waits for its response, makes room.
  * Where it can't be kept it is lost alone: its number stays, so the others keep their responses.
@@ -146,26 +179,7 @@ static always_inline struct exchange *begin(struct flow *f, __u64 now, __u32 seq
 	f->connects &= ~bit;
 	f->held = f->next++;
 
-	ex->start_ns = now;
-	ex->flags = f->opened ? 0 : EXCHANGE_JOINED;
-	ex->place[0] = (__u64)(f->opened ? f->isn[SIDE_OPENER] : seq) << 32 |
-		       (f->opened ? f->isn[SIDE_ACCEPTOR] : ack);
-	ex->place[1] = f->opened ? seq - f->isn[SIDE_OPENER] : 1ULL << 32;
-	ex->request_body = 0;
-	ex->randomness = 0;
-	ex->threshold = 0;
-	ex->stream = 0;
-	ex->error_code = 0;
-	ex->grpc_status = GRPC_STATUS_NONE;
-	ex->cut = 0;
-	ex->used = 0;
-	ex->seen = 0;
-	ex->kept = 0;
-	ex->trace_flags = 0;
-	ex->reason = REASON_NONE;
-	ex->protocol = PROTOCOL_HTTP1;
-	__builtin_memset(ex->header_parent, 0, sizeof(ex->header_parent));
-	__builtin_memset(ex->fields, 0, sizeof(ex->fields));
+	reset_exchange(f, ex, now, seq, ack, 0, f->opened ? seq - f->isn[SIDE_OPENER] : PLACE_JOINED);
 	return ex;
 }
 

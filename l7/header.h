@@ -158,11 +158,13 @@ static always_inline void read_encoding(struct half *half, const struct window *
 #define NAME_LENGTH WORD('c', 'o', 'n', 't', 'e', 'n', 't', '-')
 #define NAME_EXPECT WORD('e', 'x', 'p', 'e', 'c', 't', ':', 0)
 #define NAME_ENCODING WORD('t', 'r', 'a', 'n', 's', 'f', 'e', 'r')
+#define NAME_UPGRADE WORD('u', 'p', 'g', 'r', 'a', 'd', 'e', ':')
+#define NAME_TYPE WORD('c', 'o', 'n', 't', 'y', 'p', 'e', ':') /* content-type, which begins as content-length does */
 
 /* The first letters of those, of a request and of a response. */
 #define LETTER(c) (1U << ((c) - 'a'))
-#define LETTERS_RESPONSE (LETTER('t') | LETTER('c'))
-#define LETTERS_REQUEST (LETTERS_RESPONSE | LETTER('e') | LETTER('h') | LETTER('b') | LETTER('u') | LETTER('x'))
+#define LETTERS_RESPONSE (LETTER('t') | LETTER('c') | LETTER('u'))
+#define LETTERS_REQUEST (LETTERS_RESPONSE | LETTER('e') | LETTER('h') | LETTER('b') | LETTER('x'))
 
 /*
  * A line that begins at b is a header that does not matter; it may say no of one that doesn't. letters are those that
@@ -177,14 +179,17 @@ static always_inline bool is_dull(const __u8 *b, __u32 letters)
 		return false;
 	if (!(letters >> letter & 1))
 		return true;
-	if (two == ('c' | 'o' << 8))
-		return (b[8] | 0x20) != 'l';
+	if (two == ('c' | 'o' << 8)) {
+		/* A response's type says nothing. */
+		__u8 ninth = b[8] | 0x20;
+		return ninth != 'l' && (ninth != 't' || letters == LETTERS_RESPONSE);
+	}
 	if (two == ('x' | '-' << 8)) {
 		__u8 third = (__u8)(text >> 16) | 0x20;
 		return third != 'r' && third != 'b';
 	}
 	return two != ('e' | 'x' << 8) && two != ('t' | 'r' << 8) && two != ('h' | 'o' << 8) &&
-	       two != ('u' | 's' << 8) && two != ('b' | '3' << 8);
+	       two != ('u' | 's' << 8) && two != ('u' | 'p' << 8) && two != ('b' | '3' << 8);
 }
 
 /*
@@ -231,14 +236,20 @@ static always_inline __u64 header_name(const __u8 *b, __u32 side, __u32 *skip)
 		*skip = 8 + n;                                                            \
 		return (more & FIRST(n)) == WORD(__VA_ARGS__) ? word : 0;                 \
 	}
+	if (name == NAME_LENGTH && (more & FIRST(5)) == WORD('t', 'y', 'p', 'e', ':', 0, 0, 0)) {
+		*skip = 13;
+		return NAME_TYPE;
+	}
 	NAME(NAME_LENGTH, 7, 'l', 'e', 'n', 'g', 't', 'h', ':', 0)
 	if (name == NAME_ENCODING && more == WORD('-', 'e', 'n', 'c', 'o', 'd', 'i', 'n') &&
 	    (to_lower(load64(b + 16)) & FIRST(2)) == WORD('g', ':', 0, 0, 0, 0, 0, 0)) {
 		*skip = 18;
 		return NAME_ENCODING;
 	}
-	if (side == SIDE_ACCEPTOR)
-		return 0;
+	if (side == SIDE_ACCEPTOR) {
+		*skip = 8;
+		return name == NAME_UPGRADE ? NAME_UPGRADE : 0;
+	}
 	if ((name & FIRST(5)) == NAME_HOST) {
 		*skip = 5;
 		return NAME_HOST;
@@ -263,7 +274,28 @@ static always_inline __u64 header_name(const __u8 *b, __u32 side, __u32 *skip)
 	return 0;
 }
 
-/* A header of tracing context other than tracestate; value as trim says. A global function: verified once. */
+/* Whether it is gRPC. */
+static always_inline void read_content_type(struct exchange *ex, const __u8 *v, __u32 len)
+{
+	if (len < 16 || to_lower(load64(v)) != WORD('a', 'p', 'p', 'l', 'i', 'c', 'a', 't') ||
+	    to_lower(load64(v + 8)) != WORD('i', 'o', 'n', '/', 'g', 'r', 'p', 'c'))
+		return;
+	if (len == 16 || v[16] == '+' || v[16] == ';' || v[16] == ' ')
+		ex->flags |= EXCHANGE_GRPC;
+	else if (len >= 20 && (to_lower(load64(v + 16)) & FIRST(4)) == WORD('-', 'w', 'e', 'b', 0, 0, 0, 0))
+		ex->flags |= EXCHANGE_GRPC_WEB;
+}
+
+/* x-request-id. A function of its own: its stack is a large part of what all that call each other have. */
+__noinline int take_request_id(struct exchange *ex, const struct window *win, __u32 idx, __u32 len)
+{
+	if (!ex || !win || idx >= LINE_MAX || len > LINE_MAX)
+		return 0;
+	read_request_id(ex, win->bytes + idx, len);
+	return 0;
+}
+
+/* A header of tracing context other than tracestate and x-request-id; value as trim says. A global function: verified once. */
 __noinline int read_context(struct exchange *ex, const struct window *win, __u64 name, __u32 value)
 {
 	__u32 idx = value >> 16, len = value & 0xffff;
@@ -273,8 +305,6 @@ __noinline int read_context(struct exchange *ex, const struct window *win, __u64
 	const __u8 *v = win->bytes + idx;
 	if (name == NAME_TRACEPARENT)
 		read_traceparent(ex, v, len);
-	else if (name == NAME_REQUEST_ID)
-		read_request_id(ex, v, len);
 	else if (name == NAME_B3)
 		read_b3(ex, v, len);
 	else if (name == NAME_B3_TRACE)
@@ -323,8 +353,14 @@ static always_inline void header(struct walk *w, struct half *half, __u32 idx, _
 		read_encoding(half, win, idx, len);
 		return;
 	}
+	if (name == NAME_UPGRADE)
+		w->flow->h2c = len == 3 && (to_lower(load64(win->bytes + idx)) & FIRST(3)) == WORD('h', '2', 'c', 0, 0, 0, 0, 0);
 	if (w->a->side != SIDE_OPENER)
 		return;
+	if (name == NAME_TYPE) {
+		read_content_type(ex, win->bytes + idx, len);
+		return;
+	}
 	if (name == NAME_EXPECT) {
 		ex->flags |= EXCHANGE_EXPECT;
 		return;
@@ -349,6 +385,8 @@ static always_inline void header(struct walk *w, struct half *half, __u32 idx, _
 
 	if (name == NAME_TRACESTATE)
 		read_tracestate(ex, win, idx, idx + len);
+	else if (name == NAME_REQUEST_ID)
+		take_request_id(ex, win, idx, len);
 	else if (name != NAME_HOST && name != NAME_USER_AGENT)
 		read_context(ex, win, name, value);
 }

@@ -83,7 +83,7 @@ static long http1_step(__u64 i, struct walk *w)
 	__s32 left = w->a->end - position(w);
 	__u64 n;
 
-	if (left <= 0)
+	if (left <= 0 || f->protocol == PROTOCOL_HTTP2)
 		return 1;
 	switch (half->state) {
 	case HALF_BODY:
@@ -282,6 +282,11 @@ __noinline int http1_segment(struct packet *packet, struct flow *f, const struct
 	if (half->carried)
 		resume(&w, half);
 	bpf_loop(STEPS_MAX, http1_step, &w, 0);
+	if (f->protocol == PROTOCOL_HTTP2) {
+		/* What is left of the segment is for another parser. */
+		half->next_seq = a->seq + position(&w);
+		return 0;
+	}
 	if (half->state != HALF_LOST && half->state != HALF_OFF && position(&w) < a->end)
 		lose(f, a->side, STAT_DROP_LIMIT);
 	return 0;
@@ -305,37 +310,6 @@ __noinline int http1_over(struct flow *f, __u32 ending, __u64 now)
 	else
 		conclude_all(f, ending, now);
 	return 0;
-}
-
-/*
- * A segment with FIN or RST, or one behind a FIN that came too early; seq is the number behind its bytes. What overtook
- * bytes that are still to come ends nothing yet, and at the latest the end of a socket does.
- */
-static always_inline void http1_closing(struct flow *f, __u32 side, __u32 seq, __u32 flags, __u64 now)
-{
-	struct half *half = &f->half[side & 1];
-
-	if (flags & TCP_RST) {
-		if (half->next_seq == seq || !f->sockets)
-			http1_over(f, ENDING_RESET, now);
-		return;
-	}
-	if (side != SIDE_ACCEPTOR) {
-		if (flags & TCP_FIN) {
-			f->opener_finned = 1;
-			f->opener_fin = seq;
-		}
-		return;
-	}
-	if (flags & TCP_FIN) {
-		f->finned = 1;
-		f->fin_seq = seq;
-	}
-	if (half->next_seq != f->fin_seq)
-		return;
-	http1_over(f, ENDING_CLOSED, now);
-	half->next_seq++;
-	f->finned = 0;
 }
 
 #endif

@@ -4,6 +4,7 @@
 #define AMBIT_LINE_H
 
 #include "header.h"
+#include "http2.h"
 
 /* It speaks HTTP/1. */
 static always_inline void take(struct flow *f)
@@ -62,6 +63,11 @@ static always_inline void request_line(struct walk *w, struct half *half, __u32 
 		return;
 	__u64 text = load64(w->win->bytes + idx);
 
+	if (text == WORD('P', 'R', 'I', ' ', '*', ' ', 'H', 'T') && whole && len == 14 && !f->taken &&
+	    (load64(w->win->bytes + idx + 8) & FIRST(6)) == WORD('T', 'P', '/', '2', '.', '0', 0, 0)) {
+		begin_http2(f, 8, f->opened);
+		return;
+	}
 	if (!is_token_byte(text) || !begins_request(text, len) ||
 	    (whole ? !ends_in_version(w->win, idx, len) : half->resynced)) {
 		malformed(f, SIDE_OPENER);
@@ -121,6 +127,7 @@ static always_inline void status_line(struct walk *w, struct half *half, __u32 i
 		count(STAT_RESYNC);
 	half->resynced = 0;
 	f->response.status = hundreds * 100 + tens * 10 + ones;
+	f->h2c = 0;
 	half->state = HALF_HEAD;
 	half->framing = FRAMING_NONE;
 	half->body = 0;
@@ -167,9 +174,17 @@ static always_inline void request_headed(struct walk *w, struct half *half)
 		enter_body(w, half);
 }
 
-/* With this response the connection leaves HTTP/1. */
+/* With this response the connection leaves HTTP/1. For HTTP/2 the request becomes its first stream. */
 static always_inline void upgraded(struct flow *f, __u64 now)
 {
+	struct exchange *ex = &f->exchange;
+
+	if (f->h2c && outstanding(f) == 1 && f->held == f->first) {
+		ex->request_body = f->half[SIDE_OPENER].body;
+		begin_http2(f, PREFACE_LEN, f->opened);
+		begin_upgraded(f);
+		return;
+	}
 	conclude_first(f, ENDING_RESPONSE, now);
 	drop_all(f, STAT_DROP_MALFORMED);
 	count(STAT_UPGRADED);

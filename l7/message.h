@@ -27,8 +27,13 @@ enum half_state {
 	HALF_CHUNK, /* remain bytes are left of a chunk and its line end */
 	HALF_TRAILER, /* behind the last chunk */
 	HALF_UNTIL_CLOSE, /* a body that the connection's end ends */
-	HALF_LOST, /* it is not known where the next message begins */
-	HALF_OFF, /* no more HTTP/1 follows */
+	HALF_PREFACE, /* HTTP/2, as the next four; see http2.h: remain bytes of the preface are left */
+	HALF_FRAME, /* the next frame's beginning is to come */
+	HALF_PAYLOAD, /* remain bytes of a payload are left to pass over */
+	HALF_SETTINGS, /* remain bytes of settings are left */
+	HALF_FRAGMENT, /* remain bytes are left of a frame with a part of a header block */
+	HALF_LOST, /* it is not known where the next message or frame begins */
+	HALF_OFF, /* nothing that is read follows */
 };
 
 enum framing {
@@ -58,17 +63,6 @@ static always_inline void disprove(struct flow *f)
 		drop_newest(f, STAT_DROP_MALFORMED);
 	else
 		f->next = f->first; /* it is the connection's only one */
-}
-
-/*
- * The flow is about to be deleted, and its memory used for another one. Who waits for its lock meanwhile finds it under no
- * fingerprint that he knows.
- */
-static always_inline void retire(struct flow *f)
-{
-	forget_line(f, SIDE_OPENER);
-	forget_line(f, SIDE_ACCEPTOR);
-	f->fingerprint = 0;
 }
 
 /*

@@ -45,11 +45,17 @@ static always_inline __u32 red_bucket(__u64 ns)
 	return bucket < RED_BUCKETS ? bucket : RED_BUCKETS - 1;
 }
 
-static always_inline bool is_error(__u32 side, __u16 status, __u8 ending)
+/* gRPC's codes that are errors on the acceptor's side: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS. */
+#define GRPC_SERVER_ERRORS (1 << 2 | 1 << 4 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 15)
+
+/* By the semantic conventions; the same answers as failureOf in exporter/span.go. */
+static always_inline bool is_error(const struct exchange *ex, __u32 side)
 {
-	if (ending != ENDING_RESPONSE || status >= 500)
+	if (ex->grpc_status != GRPC_STATUS_NONE && ex->flags & (EXCHANGE_GRPC | EXCHANGE_GRPC_WEB))
+		return side == SIDE_OPENER ? ex->grpc_status != 0 : GRPC_SERVER_ERRORS >> (ex->grpc_status & 31) & 1;
+	if (ex->ending != ENDING_RESPONSE || ex->status >= 500)
 		return true;
-	return side == SIDE_OPENER && status >= 400;
+	return side == SIDE_OPENER && ex->status >= 400;
 }
 
 static always_inline void red_add(__u32 index, __u64 ns, __u32 bucket, bool error)
@@ -80,7 +86,7 @@ __noinline int red_count(const struct exchange *ex)
 		const struct party *p = &ex->ends.party[side];
 		if (p->flags & PARTY_APP)
 			red_add((p->service * SIDES + side) * RED_CLASSES + class, ns, bucket,
-				is_error(side, ex->status, ex->ending));
+				is_error(ex, side));
 	}
 	return 0;
 }

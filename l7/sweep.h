@@ -17,39 +17,28 @@ static always_inline __u64 last_of(const struct flow *f)
 	return opener > acceptor ? opener : acceptor;
 }
 
-/* What waits is over, and where a direction's next message begins is not known any more. */
-static always_inline void time_out(struct flow *f, __u64 now)
-{
-	if (f->half[SIDE_OPENER].proving)
-		disprove(f);
-	conclude_all(f, ENDING_IDLE, now);
-	f->half[SIDE_OPENER].state = HALF_LOST;
-	f->half[SIDE_ACCEPTOR].state = HALF_LOST;
-	forget_line(f, SIDE_OPENER);
-	forget_line(f, SIDE_ACCEPTOR);
-}
-
 static long sweep_flow(void *map, __u64 *key, struct flow *f, struct sweep *s)
 {
-	/* Bytes that came since the sweep began are newer than now. */
-	if (!f->left && s->now < last_of(f) + idle_limit_ns)
+	bool streams = f->protocol == PROTOCOL_HTTP2 && outstanding(f) && s->now > f->looked_ns + idle_limit_ns / 4;
+	/* Bytes that came since the sweep began are newer than now. Those of one stream say nothing of another. */
+	if (!f->left && !streams && s->now < last_of(f) + idle_limit_ns)
 		return 0;
 	/* It is idle between two requests, and its sockets will tell when they end. */
 	if (!f->left && !outstanding(f) && f->sockets)
 		return 0;
 	if (!lock_flow(f, *key))
 		return 0;
-	bool over = true;
+	bool ends = true;
 	if (f->left) {
-		http1_over(f, f->left == LEFT_RESET ? ENDING_RESET : ENDING_CLOSED, s->now);
-	} else if (s->now < last_of(f) + idle_limit_ns) {
-		over = false;
+		over(f, f->left == LEFT_RESET ? ENDING_RESET : ENDING_CLOSED, s->now);
 	} else {
-		over = !f->sockets;
-		if (outstanding(f))
+		bool idle = s->now >= last_of(f) + idle_limit_ns;
+		ends = idle && !f->sockets;
+		if (outstanding(f) && (idle || f->protocol == PROTOCOL_HTTP2))
 			time_out(f, s->now);
+		f->looked_ns = s->now;
 	}
-	if (over)
+	if (ends)
 		end_flow(f, key);
 	else
 		unlock_flow(f);
@@ -61,7 +50,7 @@ static long abandon_flow(void *map, __u64 *key, struct flow *f, void *unused)
 {
 	if (!lock_flow(f, *key))
 		return 0;
-	drop_all(f, STAT_DROP_PAUSED);
+	drop_flow(f, STAT_DROP_PAUSED);
 	end_flow(f, key);
 	return 0;
 }

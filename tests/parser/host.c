@@ -5,7 +5,8 @@
  * The parser of the kernel as a process: segments come in on standard input, records and counters leave on standard
  * output, behind a greeting. Integers are little-endian. One letter says what follows:
  *
- *   N  u8 joined, u32 isn of the opener, u32 of the acceptor    a new connection; joined: open before it was seen
+ *   N  u8 joined, u32 isn of the opener, u32 of the acceptor    a new connection; joined: open before it was seen, 2: and
+ *                                                               speaks HTTP/2
  *   S  u8 side, u8 ending, u32 seq, u32 ack, u32 len, bytes     a segment; ending: TCP_FIN, TCP_RST
  *   E  u8 reset                                                 the first of its sockets is closed
  *   R  u64 threshold                                            the base rate
@@ -17,10 +18,10 @@
  */
 #include <unistd.h>
 
-#include "../../l7/http1.h"
+#include "../../l7/protocol.h"
 
 struct host_report report;
-struct host_map waiting, carries, windows, rates, reds;
+struct host_map waiting, carries, windows, rates, reds, http2s, fragments, pieces;
 struct host_ring records;
 
 /* The names under which the tests know the counters. */
@@ -42,6 +43,12 @@ static const char *const names[STATS] = {
 	[STAT_CARRY_FULL] = "carry_full",
 	[STAT_FIELD_CUT] = "field_cut",
 	[STAT_UPGRADED] = "upgraded",
+	[STAT_DROP_STREAMS] = "drop_streams",
+	[STAT_HTTP2] = "http2",
+	[STAT_HTTP2_FULL] = "http2_full",
+	[STAT_HTTP2_BROKEN] = "http2_broken",
+	[STAT_HPACK_UNKNOWN] = "hpack_unknown",
+	[STAT_HPACK_LIMIT] = "hpack_limit",
 };
 
 static __u64 counters[STATS];
@@ -144,6 +151,8 @@ static void connect_flow(void)
 	free(flow);
 	clear_map(&waiting);
 	clear_map(&carries);
+	clear_map(&http2s);
+	clear_map(&fragments);
 	flow = calloc(1, sizeof(*flow));
 	if (!flow)
 		abort();
@@ -161,6 +170,8 @@ static void connect_flow(void)
 			flow->isn[side] = isn[side];
 	}
 	flow->opened = !joined;
+	if (joined == 2)
+		begin_http2(flow, 0, 0);
 	flow->opener_traced = 1;
 	now = 1000000;
 }
@@ -198,7 +209,7 @@ static void feed_segment(void)
 		struct packet p = { bytes, a.end };
 		__u64 before = report.steps;
 		stain_window();
-		http1_segment(&p, flow, &a);
+		read_segment(&p, flow, &a);
 		/* A byte is looked at twice at most: in the window, and again where its line began late in it. */
 		__u64 took = report.steps - before, allowed = 2 * (__u64)a.end + 300;
 		if (took > allowed && took - allowed > report.most_steps)
@@ -206,7 +217,7 @@ static void feed_segment(void)
 	}
 	free(bytes);
 	if (ending & (TCP_FIN | TCP_RST) || flow->finned)
-		http1_closing(flow, a.side, a.seq + a.end, ending, now);
+		closing(flow, a.side, a.seq + a.end, ending, now);
 }
 
 /* As socket_closed in classify.h. */
@@ -214,14 +225,13 @@ static void close_socket(void)
 {
 	__u8 reset = get8();
 
-	http1_over(flow, reset ? ENDING_RESET : ENDING_CLOSED, now);
-	forget_line(flow, SIDE_OPENER);
-	forget_line(flow, SIDE_ACCEPTOR);
+	over(flow, reset ? ENDING_RESET : ENDING_CLOSED, now);
+	retire(flow);
 }
 
 static void answer(void)
 {
-	report.live = waiting.used + carries.used;
+	report.live = waiting.used + carries.used + fragments.used;
 	report.outstanding = flow ? outstanding(flow) : 0;
 	put("K", 1);
 	put(counters, sizeof(counters));
@@ -239,6 +249,9 @@ int main(void)
 	setvbuf(stdout, out, _IOFBF, sizeof(out));
 	make_map(&waiting, sizeof(struct part_key), sizeof(struct exchange), HOST_MAP_MAX, 0);
 	make_map(&carries, sizeof(struct part_key), sizeof(struct window), HOST_MAP_MAX, 0);
+	make_map(&http2s, sizeof(__u64), sizeof(struct http2), 1, 0);
+	make_map(&fragments, sizeof(struct part_key), sizeof(struct fragment), HOST_MAP_MAX, 0);
+	make_map(&pieces, sizeof(__u32), sizeof(struct piece), 1, 1);
 	make_map(&windows, sizeof(__u32), sizeof(struct window), 1, 1);
 	make_map(&rates, sizeof(__u32), sizeof(struct rate), 1, 1);
 	make_map(&reds, sizeof(__u32), sizeof(struct red), SIDES * RED_CLASSES, 1);

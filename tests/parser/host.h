@@ -82,7 +82,7 @@ static inline long copy_bytes(void *dst, __u32 len, const void *src)
 	return 0;
 }
 
-#define HOST_MAP_MAX 64
+#define HOST_MAP_MAX 300
 
 /* A hash map of few elements, or an array. */
 struct host_map {
@@ -96,7 +96,7 @@ struct host_map {
 	__u8 *array;
 };
 
-extern struct host_map waiting, carries, windows, rates, reds;
+extern struct host_map waiting, carries, windows, rates, reds, http2s, fragments, pieces;
 
 /* The ring buffer: each record is written to standard output. */
 struct host_ring {

@@ -1,0 +1,589 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/*
+ * HTTP/2 (RFC 9113), one direction of a connection:
+ *
+ *   PREFACE --24 bytes of the opener--> FRAME --header--> PAYLOAD -----+
+ *                                       ^                 SETTINGS ----+
+ *                                       |                 FRAGMENT ----+  of a header block
+ *                                       +------------------------------+
+ *     ^-- a segment that is a chain of frames -- LOST <--bytes were never seen-- (any)
+ *
+ * A frame's beginning is read whole: its header, and what else of it is needed at once. Of a payload nothing is looked at
+ * but settings and header blocks, which are decoded piece by piece as they come (hpack.h, field.h); the field that a
+ * segment breaks off waits in the map fragments.
+ */
+#ifndef AMBIT_HTTP2_H
+#define AMBIT_HTTP2_H
+
+#include "block.h"
+
+#define FRAME_HEADER 9
+#define FRAMES_MAX 16384 /* of a segment: there is none of 128 KiB that has more */
+#define PREFACE_LEN 24
+#define SETTING_LEN 6
+#define SETTING_TABLE_SIZE 1
+#define GOAWAYS_MAX 8
+
+/* The bytes of a frame that are read with its header. */
+static always_inline __u32 extra_of(__u8 type, __u8 flags)
+{
+	switch (type) {
+	case FRAME_DATA:
+		return flags & FLAG_PADDED ? 1 : 0;
+	case FRAME_HEADERS:
+		return (flags & FLAG_PADDED ? 1 : 0) + (flags & FLAG_PRIORITY ? 5 : 0);
+	case FRAME_PUSH_PROMISE:
+		return (flags & FLAG_PADDED ? 1 : 0) + 4;
+	case FRAME_RST_STREAM:
+		return 4;
+	case FRAME_GOAWAY:
+		return 8;
+	}
+	return 0;
+}
+
+/* Whether a frame can't be one, whatever came before it. */
+static always_inline bool is_impossible(__u8 type, __u8 flags, __u32 stream, __u32 len)
+{
+	switch (type) {
+	case FRAME_DATA:
+	case FRAME_HEADERS:
+	case FRAME_CONTINUATION:
+	case FRAME_PUSH_PROMISE:
+		return !stream || len < extra_of(type, flags);
+	case FRAME_PRIORITY:
+		return !stream || len != 5;
+	case FRAME_RST_STREAM:
+		return !stream || len != 4;
+	case FRAME_SETTINGS:
+		return stream || len % SETTING_LEN || (flags & FLAG_ACK && len);
+	case FRAME_PING:
+		return stream || len != 8;
+	case FRAME_GOAWAY:
+		return stream || len < 8;
+	case FRAME_WINDOW_UPDATE:
+		return len != 4;
+	}
+	return false;
+}
+
+/* What came is no HTTP/2, or what ends its connection: nobody could read on. */
+static always_inline void broken(struct flow *f)
+{
+	drop_streams(f, STAT_DROP_MALFORMED);
+	count(STAT_HTTP2_BROKEN);
+	give_up(f);
+}
+
+static always_inline void between_frames(struct half *half)
+{
+	half->state = HALF_FRAME;
+	half->head = 0;
+	half->remain = 0;
+}
+
+/* Bytes of a direction were never seen. What its streams had is not known, nor what was inserted into its table. */
+__noinline int http2_lose(struct flow *f, __u32 side)
+{
+	if (!f)
+		return 0;
+	struct half *half = &f->half[side & 1];
+	struct http2 *h = http2_of(f);
+
+	half->state = HALF_LOST;
+	half->frame.open = 0;
+	count(STAT_DESYNC);
+	if (h) {
+		forget_table(&h->table[side & 1]);
+		forget_block(f, &h->block[side & 1], side);
+	}
+	drop_streams(f, STAT_DROP_GAP);
+	return 0;
+}
+
+/* There is a gap before what comes next of a side: no harm inside of a payload that is passed over. */
+static always_inline void http2_gap(struct flow *f, __u32 side, __u32 gap)
+{
+	struct half *half = &f->half[side & 1];
+
+	if (half->state == HALF_PAYLOAD && half->remain > gap)
+		half->remain -= gap;
+	else
+		http2_lose(f, side);
+}
+
+/* The peer confirms bytes of this side that were never seen, and so never will be. */
+static always_inline void http2_confirmed(struct flow *f, __u32 side, __u32 ack)
+{
+	struct half *half = &f->half[side & 1];
+	__s32 gap = ack - half->next_seq;
+
+	/* A FIN has a number of its own. */
+	if (f->opener_finned && side == SIDE_OPENER && ack == f->opener_fin + 1)
+		gap--;
+	if (gap <= 0 || half->state == HALF_LOST || half->state == HALF_OFF)
+		return;
+	half->next_seq += gap;
+	http2_gap(f, side, gap);
+}
+
+/* The last byte of a frame was seen. */
+static always_inline void frame_end(struct walk *w, struct half *half)
+{
+	struct flow *f = w->flow;
+
+	between_frames(half);
+	if (half->frame.type != FRAME_DATA || !(half->frame.flags & FLAG_END_STREAM))
+		return;
+	struct exchange *ex = find_stream(f, half->frame.stream);
+	if (!ex)
+		return;
+	if (w->a->side == SIDE_OPENER)
+		ex->progress |= STREAM_ASKED;
+	else
+		conclude_stream(f, ex, ENDING_RESPONSE, 0, w->a->now);
+}
+
+static always_inline void data(struct walk *w, struct half *half)
+{
+	struct exchange *ex = find_stream(w->flow, half->frame.stream);
+	__u64 n = half->remain - half->frame.pad;
+
+	if (!ex)
+		return;
+	if (w->a->side == SIDE_OPENER)
+		ex->request_body += n;
+	else
+		ex->response_body += n;
+	ex->end_ns = w->a->now;
+}
+
+static always_inline void reset(struct walk *w, struct half *half, __u32 error_code)
+{
+	struct exchange *ex = find_stream(w->flow, half->frame.stream);
+
+	if (!ex)
+		return;
+	if (w->a->side == SIDE_OPENER)
+		ex->flags |= EXCHANGE_RESET_BY_OPENER;
+	conclude_stream(w->flow, ex, ENDING_STREAM_RESET, error_code, w->a->now);
+}
+
+/* The acceptor never looked at streams above last. An end in good order says so twice, the first time of none. */
+__noinline int refuse_streams(struct flow *f, __u32 last, __u32 error_code, __u64 now)
+{
+	if (!f)
+		return 0;
+	struct fate fate = {
+		.flow = f,
+		.http2 = http2_of(f),
+		.end_ns = now,
+		.ending = ENDING_REFUSED,
+		.error_code = error_code,
+		.above = last,
+	};
+
+	if (!fate.http2 || last >= fate.http2->refused || fate.http2->goaways >= GOAWAYS_MAX)
+		return 0;
+	fate.http2->refused = last;
+	fate.http2->goaways++;
+	end_streams(&fate);
+	return 0;
+}
+
+/* The beginning of a frame is in the window, with the header and what else extra_of says. Answers where it has no more. */
+static always_inline void begin_frame(struct walk *w, struct half *half)
+{
+	struct flow *f = w->flow;
+	const __u8 *b = w->win->bytes;
+	__u8 type = half->frame.type, flags = half->frame.flags;
+	__u32 extra = extra_of(type, flags), pad = 0;
+
+	if (extra && flags & FLAG_PADDED && type != FRAME_RST_STREAM && type != FRAME_GOAWAY)
+		pad = b[FRAME_HEADER];
+	half->remain -= extra;
+	half->frame.pad = pad;
+	if (pad > half->remain) {
+		broken(f);
+		return;
+	}
+	half->state = HALF_PAYLOAD;
+	switch (type) {
+	case FRAME_DATA:
+		data(w, half);
+		break;
+	case FRAME_HEADERS:
+	case FRAME_PUSH_PROMISE:
+	case FRAME_CONTINUATION:
+		half->state = HALF_FRAGMENT;
+		if (type != FRAME_CONTINUATION && open_block(w, half))
+			broken(f);
+		return;
+	case FRAME_RST_STREAM:
+		reset(w, half, bpf_ntohl(load32(b + FRAME_HEADER)));
+		break;
+	case FRAME_GOAWAY:
+		if (w->a->side == SIDE_ACCEPTOR)
+			refuse_streams(f, bpf_ntohl(load32(b + FRAME_HEADER)) & 0x7fffffff,
+				       bpf_ntohl(load32(b + FRAME_HEADER + 4)), w->a->now);
+		break;
+	case FRAME_SETTINGS:
+		half->state = HALF_SETTINGS;
+		break;
+	}
+	if (!half->remain)
+		frame_end(w, half);
+}
+
+static always_inline bool is_preface(const __u8 *b, __u32 len)
+{
+	if (len == PREFACE_LEN && (load64(b) != WORD('P', 'R', 'I', ' ', '*', ' ', 'H', 'T') ||
+				   load64(b + 8) != WORD('T', 'P', '/', '2', '.', '0', '\r', '\n')))
+		return false;
+	return load64(b + (len == PREFACE_LEN ? 16 : 0)) == WORD('\r', '\n', 'S', 'M', '\r', '\n', '\r', '\n');
+}
+
+static always_inline void read_setting(struct walk *w, const __u8 *b)
+{
+	if (b[0] != 0 || b[1] != SETTING_TABLE_SIZE)
+		return;
+	struct http2 *h = http2_of(w->flow);
+	__u32 size = bpf_ntohl(load32(b + 2));
+	/* Whoever sends it says what the other one's encoder may use; it may still use what it could before. */
+	if (h && size > h->table[!w->a->side].limit)
+		h->table[!w->a->side].limit = size;
+}
+
+/* Takes together what is read at once: the preface, a setting, or a frame's beginning. */
+static always_inline long gather(struct walk *w, struct half *half)
+{
+	struct flow *f = w->flow;
+	__u8 *b = w->win->bytes;
+	__s32 pos = position(w);
+	__u32 left = w->a->end - pos, have = half->head, need, n;
+
+	if (have >= PREFACE_LEN)
+		return 1;
+	if (!have && half->state == HALF_FRAME) {
+		if (w->a->side == SIDE_OPENER) {
+			f->begun_ns = w->a->now;
+			f->begun_seq = w->a->seq + pos;
+			f->begun_ack = w->a->ack;
+		} else {
+			f->response.first_ns = w->a->now;
+		}
+	}
+	if (have) {
+		struct http2 *h = http2_of(f);
+		if (!h)
+			return 1;
+		const __u8 *part = h->block[w->a->side & 1].part;
+		store64(b, load64(part));
+		store64(b + 8, load64(part + 8));
+		store64(b + 16, load64(part + 16));
+	}
+	n = PREFACE_LEN - have;
+	if (n > left)
+		n = left;
+	n -= 1;
+	opaque(n);
+	opaque(have);
+	if (n >= PREFACE_LEN || have >= PREFACE_LEN)
+		return 1;
+	n += 1;
+	if (load_bytes(w->packet, w->a->payload + pos, b + have, n))
+		return 1;
+	n += have;
+
+	switch (half->state) {
+	case HALF_PREFACE:
+		need = half->remain;
+		break;
+	case HALF_SETTINGS:
+		need = SETTING_LEN;
+		break;
+	default:
+		need = FRAME_HEADER;
+		if (n >= FRAME_HEADER)
+			need += extra_of(b[3], b[4]);
+	}
+	if (n >= FRAME_HEADER && half->state == HALF_FRAME) {
+		__u32 len = (__u32)b[0] << 16 | b[1] << 8 | b[2];
+		__u32 stream = bpf_ntohl(load32(b + 5)) & 0x7fffffff;
+		bool goes_on = b[3] == FRAME_CONTINUATION;
+		if (is_impossible(b[3], b[4], stream, len) || goes_on != half->frame.open ||
+		    (goes_on && stream != half->frame.stream)) {
+			broken(f);
+			return 1;
+		}
+		half->frame.type = b[3];
+		half->frame.flags = b[4];
+		half->frame.stream = stream;
+		half->remain = len;
+	}
+	if (n < need) {
+		struct http2 *h = http2_of(f);
+		if (!h)
+			return 1;
+		__u8 *part = h->block[w->a->side & 1].part;
+		store64(part, load64(b));
+		store64(part + 8, load64(b + 8));
+		store64(part + 16, load64(b + 16));
+		half->head = n;
+		advance(w, left);
+		return 1;
+	}
+	advance(w, need - have);
+	half->head = 0;
+	switch (half->state) {
+	case HALF_PREFACE:
+		if (is_preface(b, need))
+			between_frames(half);
+		else
+			broken(f);
+		break;
+	case HALF_SETTINGS:
+		read_setting(w, b);
+		half->remain -= need;
+		if (!half->remain)
+			frame_end(w, half);
+		break;
+	default:
+		begin_frame(w, half);
+	}
+	return 0;
+}
+
+/* A frame's beginning, or what of its payload is in this segment. Answers 1 when the segment is used up. */
+static long http2_step(__u64 i, struct walk *w)
+{
+	struct half *half = &w->flow->half[w->a->side & 1];
+	__s32 left = w->a->end - position(w);
+	__u64 n;
+
+	switch (half->state) {
+	case HALF_PAYLOAD:
+		if (left <= 0)
+			return 1;
+		n = half->remain < left ? half->remain : left;
+		half->remain -= n;
+		advance(w, n);
+		if (!half->remain)
+			frame_end(w, half);
+		return 0;
+	case HALF_FRAGMENT:
+		return fragment(w, half);
+	case HALF_PREFACE:
+	case HALF_FRAME:
+	case HALF_SETTINGS:
+		return left <= 0 ? 1 : gather(w, half);
+	}
+	return 1;
+}
+
+/* A chain of frames that ends where the segment does. */
+struct chain {
+	struct packet *packet;
+	struct window *win;
+	__u32 payload;
+	__u32 end;
+	__u32 pos;
+	__u32 whole;
+};
+
+static long next_link(__u64 i, struct chain *c)
+{
+	__u8 *b = c->win->bytes;
+
+	if (c->pos == c->end) {
+		c->whole = 1;
+		return 1;
+	}
+	if (c->pos > c->end || c->end - c->pos < FRAME_HEADER || load_bytes(c->packet, c->payload + c->pos, b, FRAME_HEADER))
+		return 1;
+	__u32 len = (__u32)b[0] << 16 | b[1] << 8 | b[2], stream = bpf_ntohl(load32(b + 5));
+	/* Stricter than a receiver has to be: sizes and flags that nobody sends are no sign of frames. */
+	if (len > PIECE_MAX || stream >> 31 || b[3] > FRAME_CONTINUATION || b[4] & ~0x2d || is_impossible(b[3], b[4], stream, len))
+		return 1;
+	c->pos += FRAME_HEADER + len;
+	return 0;
+}
+
+#define LINKS_MAX 4096
+
+/* Whether a segment is made of whole frames. The window is used. */
+__noinline int is_chain(struct packet *packet, struct window *win, __u32 payload, __u32 end)
+{
+	struct chain c = { .packet = packet, .win = win, .payload = payload, .end = end };
+
+	if (!win || end < FRAME_HEADER)
+		return 0;
+	bpf_loop(LINKS_MAX, next_link, &c, 0);
+	return c.whole;
+}
+
+enum http2_found {
+	HTTP2_NOT,
+	HTTP2_BEGINS, /* with the first byte of the connection */
+	HTTP2_JOINED, /* it was open before */
+};
+
+/* The first eight bytes of a server's first frame, which has its settings. */
+static always_inline bool begins_settings(__u64 text)
+{
+	__u32 len = (text >> 16 & 0xff) | (text & 0xff00);
+
+	return !(text & 0xff) && text >> 24 == FRAME_SETTINGS && len % SETTING_LEN == 0;
+}
+
+/*
+ * Who sent a segment of a connection that was open before: one that is made of whole frames, of which the first has a
+ * request's head or a response's. SIDES where it is none, or does not say.
+ */
+__noinline __u32 http2_sender(struct packet *packet, __u32 payload, __u32 end)
+{
+	__u32 zero = 0;
+	struct window *win = bpf_map_lookup_elem(&windows, &zero);
+
+	if (!win || end < FRAME_HEADER + 8 || !is_chain(packet, win, payload, end) ||
+	    load_bytes(packet, payload, win->bytes, FRAME_HEADER + 8))
+		return SIDES;
+	const __u8 *b = win->bytes;
+	__u32 at = FRAME_HEADER + extra_of(b[3], b[4]);
+	if (b[3] != FRAME_HEADERS || !(b[4] & FLAG_END_HEADERS) || !(b[8] & 1))
+		return SIDES;
+	/* The pseudo-headers come first, and most of them are in the static table. */
+	for (__u32 i = 0; i < 8; i++) {
+		if (at + i >= FRAME_HEADER + 8)
+			return SIDES;
+		__u8 c = b[at + i];
+		__u32 n = c & 0x80 ? c & 0x7f : c & 0x40 ? c & 0x3f : c & 0x0f;
+		if (n >= 1 && n <= 7)
+			return SIDE_OPENER;
+		if (n >= 8 && n <= 14)
+			return SIDE_ACCEPTOR;
+		if (!(c & 0x80) || n == 0x7f)
+			return SIDES;
+	}
+	return SIDES;
+}
+
+/* Takes one segment of a direction through the parser. The flow is locked. */
+__noinline int http2_segment(struct packet *packet, struct flow *f, const struct arrival *a)
+{
+	__u32 zero = 0;
+
+	if (!f || !a)
+		return 0;
+	struct walk w = {
+		.packet = packet,
+		.a = a,
+		.flow = f,
+		.win = bpf_map_lookup_elem(&windows, &zero),
+	};
+	struct half *half = &f->half[a->side & 1];
+	__s32 ahead = a->seq - half->next_seq;
+
+	if (!w.win || half->state == HALF_OFF)
+		return 0;
+	if (ahead < 0 && half->next_seq - a->seq >= (__u32)a->end)
+		return 0; /* seen before */
+	w.win->origin = ahead < 0 ? -ahead : 0;
+	w.win->idx = 0;
+	w.win->filled = 0;
+	http2_confirmed(f, !a->side, a->ack);
+	if (ahead > 0 && half->state != HALF_LOST)
+		http2_gap(f, a->side, ahead);
+	half->next_seq = a->seq + a->end;
+	half->last_ns = a->now;
+	if (half->state == HALF_LOST) {
+		if (ahead < 0 || !is_chain(packet, w.win, a->payload, a->end)) {
+			if (a->side == SIDE_ACCEPTOR && outstanding(f))
+				half->missed = 1;
+			return 0;
+		}
+		half->missed = 0;
+		between_frames(half);
+		count(STAT_RESYNC);
+	}
+	bpf_loop(FRAMES_MAX, http2_step, &w, 0);
+	if (half->state != HALF_LOST && half->state != HALF_OFF && position(&w) < a->end)
+		http2_lose(f, a->side);
+	return 0;
+}
+
+/* The connection is over. What still waits for a response won't get one, unless it passed unread. */
+static always_inline void http2_over(struct flow *f, __u32 ending, __u64 now)
+{
+	struct half *half = &f->half[SIDE_ACCEPTOR];
+	struct fate fate = { .flow = f, .http2 = http2_of(f), .end_ns = now, .ending = ending };
+
+	if (!fate.http2)
+		return;
+	if (half->missed || half->state == HALF_LOST || (f->finned && half->next_seq != f->fin_seq))
+		fate.drop = STAT_DROP_GAP;
+	end_streams(&fate);
+}
+
+/* Ends the streams whose last byte came before since. */
+static always_inline void http2_time_out(struct flow *f, __u64 since, __u64 now)
+{
+	struct fate fate = { .flow = f, .http2 = http2_of(f), .end_ns = now, .ending = ENDING_IDLE, .idle_ns = since };
+
+	if (fate.http2)
+		end_streams(&fate);
+}
+
+/* The request that HTTP/1 has read is the first stream. */
+static always_inline void begin_upgraded(struct flow *f)
+{
+	struct http2 *h = http2_of(f);
+	struct exchange *ex = &f->exchange;
+
+	if (!h || f->protocol != PROTOCOL_HTTP2)
+		return;
+	h->last = 1;
+	ex->stream = 1;
+	ex->first_ns = 0;
+	ex->response_body = 0;
+	ex->status = 0;
+	ex->progress = STREAM_ASKED;
+}
+
+/* A connection turns out to speak HTTP/2. preface: bytes of it that are still to come. */
+__noinline int begin_http2(struct flow *f, __u32 preface, __u32 complete)
+{
+	if (!f)
+		return 0;
+	struct http2 *fresh;
+
+	if (bpf_map_update_elem(&http2s, &f->id, (void *)&new_http2, BPF_ANY) || !(fresh = http2_of(f))) {
+		count(STAT_HTTP2_FULL);
+		drop_all(f, STAT_DROP_LIMIT);
+		give_up(f);
+		return 0;
+	}
+	f->protocol = PROTOCOL_HTTP2;
+	if (!f->taken) {
+		f->taken = 1;
+		count(STAT_FLOWS);
+	}
+	count(STAT_HTTP2);
+	for (__u32 side = 0; side < SIDES; side++) {
+		struct half *half = &f->half[side];
+		if (complete)
+			new_table(&fresh->table[side]);
+		else
+			forget_table(&fresh->table[side]);
+		half->frame.open = 0;
+		if (half->state != HALF_LOST)
+			between_frames(half);
+	}
+	if (preface) {
+		f->half[SIDE_OPENER].state = HALF_PREFACE;
+		f->half[SIDE_OPENER].remain = preface;
+	}
+	return 0;
+}
+
+#endif

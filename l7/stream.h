@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/*
+ * Streams of HTTP/2, each an exchange. One is in the flow itself, as the only one of a connection most often is; the others
+ * are in the map waiting, by their number, and the connection's state has a list of those.
+ */
+#ifndef AMBIT_STREAM_H
+#define AMBIT_STREAM_H
+
+#include "message.h"
+
+enum frame_type {
+	FRAME_DATA,
+	FRAME_HEADERS,
+	FRAME_PRIORITY,
+	FRAME_RST_STREAM,
+	FRAME_SETTINGS,
+	FRAME_PUSH_PROMISE,
+	FRAME_PING,
+	FRAME_GOAWAY,
+	FRAME_WINDOW_UPDATE,
+	FRAME_CONTINUATION,
+};
+
+#define FLAG_ACK 0x01 /* of SETTINGS and PING */
+#define FLAG_END_STREAM 0x01
+#define FLAG_END_HEADERS 0x04
+#define FLAG_PADDED 0x08
+#define FLAG_PRIORITY 0x20
+
+/* Linux 6.1 takes no argument of a global function as a map's value, but a constant. */
+const volatile struct http2 new_http2 = {
+	.refused = ~0U,
+};
+const volatile struct fragment new_fragment = {};
+
+enum stream_progress {
+	STREAM_ASKED = 1, /* the request ended */
+	STREAM_HEADED = 2, /* the head of the final response was seen whole */
+};
+
+static always_inline struct http2 *http2_of(struct flow *f)
+{
+	return bpf_map_lookup_elem(&http2s, &f->id);
+}
+
+static __noinline struct exchange *find_stream(struct flow *f, __u32 stream)
+{
+	struct part_key key = { f->id, stream };
+
+	if (f->exchange.stream == stream)
+		return &f->exchange;
+	/* Nothing is in the map but for others than the one in the flow. */
+	if (outstanding(f) == (f->exchange.stream != 0))
+		return 0;
+	return bpf_map_lookup_elem(&waiting, &key);
+}
+
+/* A slot for a stream's number. Numbers come in order, so the first one that is tried is most often free. */
+struct slot_search {
+	struct http2 *h;
+	__u32 at;
+	__u32 found;
+};
+
+static long try_slot(__u64 i, struct slot_search *s)
+{
+	__u32 at = (s->at + (__u32)i) & (STREAMS_MAX - 1);
+
+	if (s->h->streams[at])
+		return 0;
+	s->found = at;
+	return 1;
+}
+
+static always_inline struct exchange *add_stream(struct flow *f, struct http2 *h, __u32 stream)
+{
+	struct slot_search s = { h, stream >> 1, STREAMS_MAX };
+	struct part_key key = { f->id, stream };
+
+	if (h->waiting >= STREAMS_MAX)
+		return 0;
+	bpf_loop(STREAMS_MAX, try_slot, &s, 0);
+	__u32 slot = s.found;
+	if (slot >= STREAMS_MAX || bpf_map_update_elem(&waiting, &key, (void *)&new_exchange, BPF_ANY))
+		return 0;
+	struct exchange *ex = bpf_map_lookup_elem(&waiting, &key);
+	if (!ex)
+		return 0;
+	h->streams[slot] = stream;
+	h->waiting++;
+	ex->slot = slot;
+	ex->ends = f->exchange.ends;
+	return ex;
+}
+
+/* A request begins on a new stream. Where it can't be kept it is counted, and lost alone. */
+static always_inline struct exchange *begin_stream(struct flow *f, struct http2 *h, __u32 stream)
+{
+	struct exchange *ex = f->exchange.stream ? add_stream(f, h, stream) : &f->exchange;
+
+	if (!ex) {
+		miss(f, STAT_DROP_STREAMS);
+		return 0;
+	}
+	f->next++;
+	reset_exchange(f, ex, f->begun_ns, f->begun_seq, f->begun_ack, stream, PLACE_STREAM | stream);
+	ex->first_ns = 0;
+	ex->response_body = 0;
+	ex->status = 0;
+	ex->progress = 0;
+	ex->end_ns = f->begun_ns;
+	see(ex);
+	return ex;
+}
+
+/* Bytes that a DATA frame announced count from its beginning on; those that never came don't. */
+static always_inline void uncount(const struct half *half, const struct exchange *ex, __u64 *body)
+{
+	__u64 left = half->remain > half->frame.pad ? half->remain - half->frame.pad : 0;
+
+	if (half->state == HALF_PAYLOAD && half->frame.type == FRAME_DATA && half->frame.stream == ex->stream && *body >= left)
+		*body -= left;
+}
+
+/* A stream has no exchange any more. */
+static always_inline void remove_stream(struct flow *f, struct exchange *ex)
+{
+	struct part_key key = { f->id, ex->stream };
+
+	f->first++;
+	if (ex == &f->exchange) {
+		ex->stream = 0;
+		return;
+	}
+	struct http2 *h = http2_of(f);
+	if (h) {
+		h->streams[ex->slot & (STREAMS_MAX - 1)] = 0;
+		h->waiting--;
+	}
+	bpf_map_delete_elem(&waiting, &key);
+}
+
+/* The response of a stream is over, or it was given up. */
+__noinline int conclude_stream(struct flow *f, struct exchange *ex, __u32 ending, __u32 error_code, __u64 now)
+{
+	if (!f || !ex)
+		return 0;
+	uncount(&f->half[SIDE_OPENER], ex, &ex->request_body);
+	uncount(&f->half[SIDE_ACCEPTOR], ex, &ex->response_body);
+	ex->error_code = error_code;
+	conclude(f, ex, ending, now);
+	remove_stream(f, ex);
+	return 0;
+}
+
+/* What becomes of the streams of a connection, of all where it says nothing else. */
+struct fate {
+	struct flow *flow;
+	struct http2 *http2;
+	__u64 end_ns;
+	__u64 idle_ns; /* those whose last byte came behind this stay, unless it is 0 */
+	__u32 ending;
+	__u32 drop; /* enum stat: instead of ending they are dropped */
+	__u32 above; /* streams up to this one stay */
+	__u32 error_code;
+};
+
+static always_inline void meet_fate(struct fate *fate, struct exchange *ex)
+{
+	if (ex->stream <= fate->above || (fate->idle_ns && ex->end_ns > fate->idle_ns))
+		return;
+	if (fate->drop) {
+		drop(ex, fate->drop);
+		remove_stream(fate->flow, ex);
+	} else {
+		conclude_stream(fate->flow, ex, fate->ending, fate->error_code, fate->end_ns);
+	}
+}
+
+static long end_waiting(__u64 i, struct fate *fate)
+{
+	struct part_key key = { fate->flow->id, fate->http2->streams[i & (STREAMS_MAX - 1)] };
+
+	if (!fate->http2->waiting)
+		return 1;
+	if (!key.part)
+		return 0;
+	struct exchange *ex = bpf_map_lookup_elem(&waiting, &key);
+	if (ex)
+		meet_fate(fate, ex);
+	return 0;
+}
+
+static always_inline void end_streams(struct fate *fate)
+{
+	struct flow *f = fate->flow;
+
+	if (f->exchange.stream)
+		meet_fate(fate, &f->exchange);
+	if (fate->http2->waiting)
+		bpf_loop(STREAMS_MAX, end_waiting, fate, 0);
+}
+
+__noinline int drop_streams(struct flow *f, __u32 stat)
+{
+	if (!f)
+		return 0;
+	struct fate fate = { .flow = f, .http2 = http2_of(f), .drop = stat };
+
+	if (fate.http2)
+		end_streams(&fate);
+	return 0;
+}
+
+#endif
