@@ -77,6 +77,11 @@ func (t *h2Talk) request(plan h2Plan) []hpack.HeaderField {
 	return t.others(plan, fields)
 }
 
+func (t *h2Talk) interim(plan h2Plan) []hpack.HeaderField {
+	status := []string{"100", "102", "103"}[t.rng.IntN(3)]
+	return t.others(plan, []hpack.HeaderField{{Name: ":status", Value: status}})
+}
+
 func (t *h2Talk) response(plan h2Plan, status string) []hpack.HeaderField {
 	fields := t.others(plan, []hpack.HeaderField{{Name: ":status", Value: status}})
 	fields = t.once(fields, 2, "content-type", t.pick(plan, 60, "application/grpc", "text/html", "application/json"))

@@ -92,27 +92,23 @@ func (e *h2Exchange) grpcStatus() (status uint16, ok bool) {
 	return uint16(n), err == nil && n <= 16 && v == strconv.FormatUint(n, 10)
 }
 
-// flags are those of the record that the request's content type and the ending decide.
+// flags are those of the record that content types and the ending decide.
 func (e *h2Exchange) flags() uint32 {
 	var flags uint32
-	if rest, ok := strings.CutPrefix(valueOf(e.request, "content-type"), "application/grpc"); ok {
-		web, isWeb := strings.CutPrefix(rest, "-web")
+	for _, fields := range [][]hpack.HeaderField{e.request, e.response} {
+		rest, ok := strings.CutPrefix(strings.ToLower(valueOf(fields, "content-type")), "application/grpc")
 		switch {
-		case isWeb && typeEnds(strings.TrimPrefix(web, "-text")):
-			flags |= bpf.FlagGRPCWeb
-		case typeEnds(rest):
+		case !ok:
+		case rest == "" || strings.ContainsRune("+; ", rune(rest[0])):
 			flags |= bpf.FlagGRPC
+		case strings.HasPrefix(rest, "-web"):
+			flags |= bpf.FlagGRPCWeb
 		}
 	}
 	if e.byOpener {
 		flags |= bpf.FlagResetByOpener
 	}
 	return flags
-}
-
-// typeEnds tells whether a content type ends here, but for its suffix and parameters.
-func typeEnds(rest string) bool {
-	return rest == "" || rest[0] == '+' || rest[0] == ';'
 }
 
 // contextHeaders are those that may say which trace a request is of.
@@ -207,7 +203,7 @@ func (e *h2Exchange) compareText(r *bpf.Record) error {
 			unknown = r.Flags & (bpf.FlagResponseUnknown)
 		}
 		switch {
-		case t.response && e.odd:
+		case t.response && (e.odd || e.torn):
 		case got == kept && cut == (len(kept) < len(want)):
 		case got == "" && unknown != 0:
 		case cut && all > textMax-t.max && strings.HasPrefix(kept, got):

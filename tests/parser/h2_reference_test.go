@@ -25,11 +25,11 @@ type h2Exchange struct {
 	response  []hpack.HeaderField // head of the final response
 	trailers  []hpack.HeaderField // of the response
 	sent      [2]int              // bytes of DATA per side, without padding
-	partial   [2]int              // more of them, of a frame that was not whole when the exchange ended
 	ending    uint8
 	errorCode uint32
 	byOpener  bool
-	odd       bool // the response is none by RFC 9113: what is read of it is not compared
+	odd       bool // the response is none by RFC 9113: neither what is read of it nor its end is compared
+	torn      bool // a head or trailers of the response had begun when the exchange ended: they may be read or not
 	ended     int  // by which piece of the conversation
 }
 
@@ -43,6 +43,7 @@ type h2Reference struct {
 	goAway  uint32        // the lowest last stream of the acceptor's GOAWAYs
 	pieces  int           // of the conversation, so far
 
+	torn   uint32        // stream whose request was never whole
 	broken error         // why nothing is read any more
 	since  int           // the first piece of what broke it, or would have if all of it had come
 	lost   []*h2Exchange // open when it broke
@@ -167,9 +168,15 @@ func (r *h2Reference) frame(side int, b []byte) error {
 	case *http2.DataFrame:
 		r.data(side, h.StreamID, len(f.Data()), f.StreamEnded())
 	case *http2.HeadersFrame:
+		if side == opener && h.StreamID&1 == 0 {
+			return errors.New("request on a stream of the acceptor's")
+		}
 		d.block, d.head = append([]byte{}, f.HeaderBlockFragment()...), h
 		return r.blockEnds(side, f.HeadersEnded())
 	case *http2.PushPromiseFrame:
+		if side == opener {
+			return errors.New("PUSH_PROMISE of the opener")
+		}
 		d.block, d.head = append([]byte{}, f.HeaderBlockFragment()...), h
 		return r.blockEnds(side, f.HeadersEnded())
 	case *http2.ContinuationFrame:
@@ -281,8 +288,7 @@ func (r *h2Reference) respond(e *h2Exchange, fields []hpack.HeaderField, ends bo
 	}
 }
 
-// decode reads a block, by RFC 7541 where hpack.Decoder is of another opinion: several size updates may begin a block,
-// and none may stand behind a field, even where the table is empty.
+// decode reads a block. hpack.Decoder takes no second size update at its beginning, which RFC 7541 allows.
 func (d *h2Direction) decode(block []byte) ([]hpack.HeaderField, error) {
 	d.fields = []hpack.HeaderField{}
 	d.decoder.SetAllowedMaxDynamicTableSize(d.allowed)
@@ -293,9 +299,6 @@ func (d *h2Direction) decode(block []byte) ([]hpack.HeaderField, error) {
 		}
 		d.decoder.SetMaxDynamicTableSize(uint32(size))
 		block = block[n:]
-	}
-	if lateUpdate(block) {
-		return nil, errors.New("size update behind a field")
 	}
 	if _, err := d.decoder.Write(block); err != nil {
 		return nil, err
@@ -322,52 +325,43 @@ func hpackInteger(b []byte, bits uint) (uint64, int) {
 	return 0, 0
 }
 
-// lateUpdate tells whether a size update stands behind the first field of a block.
-func lateUpdate(block []byte) bool {
-	for len(block) > 0 {
-		strings, bits := 0, uint(7)
-		switch c := block[0]; {
-		case c&0x80 != 0:
-		case c&0xe0 == 0x20:
-			return true
-		case c&0x40 != 0:
-			strings, bits = 1, 6
-		default:
-			strings, bits = 1, 4
-		}
-		index, n := hpackInteger(block, bits)
-		if n == 0 {
-			return false
-		}
-		if index == 0 {
-			strings *= 2
-		}
-		block = block[n:]
-		for range strings {
-			if len(block) == 0 {
-				return false
-			}
-			size, n := hpackInteger(block, 7)
-			if n == 0 || size > uint64(len(block)-n) {
-				return false
-			}
-			block = block[n+int(size):]
-		}
-	}
-	return false
-}
-
 // close ends an exchange.
 func (r *h2Reference) close(e *h2Exchange, ending uint8) {
 	e.ending, e.ended = ending, r.pieces
 	for side := range r.sides {
-		b := r.sides[side].unread
-		if len(b) > 9 && b[3] == byte(http2.FrameData) && binary.BigEndian.Uint32(b[5:])<<1>>1 == e.stream {
-			e.partial[side] = len(b) - 9
-		}
+		e.sent[side] += r.sides[side].coming(e.stream)
 	}
 	delete(r.open, e.stream)
+	e.torn = r.sides[acceptor].opened() == e.stream
 	r.done = append(r.done, e)
+}
+
+// opened is the stream whose header block has begun and is not whole; 0 is none.
+func (d *h2Direction) opened() uint32 {
+	if d.block != nil {
+		return d.head.StreamID
+	}
+	if b := d.unread; len(b) >= 9 && len(b) < 9+frameLength(b) && b[3] == byte(http2.FrameHeaders) {
+		return binary.BigEndian.Uint32(b[5:]) << 1 >> 1
+	}
+	return 0
+}
+
+// coming is how much of a stream's DATA there is of a frame that is not whole.
+func (d *h2Direction) coming(stream uint32) int {
+	b := d.unread
+	if len(b) < 9 || len(b) >= 9+frameLength(b) || b[3] != byte(http2.FrameData) || binary.BigEndian.Uint32(b[5:])<<1>>1 != stream {
+		return 0
+	}
+	length, b := frameLength(b), b[9:]
+	if http2.Flags(d.unread[4]).Has(http2.FlagDataPadded) {
+		if len(b) == 0 {
+			return 0
+		}
+		length -= 1 + int(b[0])
+		b = b[1:]
+	}
+	return max(0, min(len(b), length))
 }
 
 // end is the connection's.
@@ -376,6 +370,9 @@ func (r *h2Reference) end(ending uint8) {
 		if d := &r.sides[i]; r.broken == nil && d.doomed() && (r.since == 0 || d.began < r.since) {
 			r.since = d.began
 		}
+	}
+	if stream := r.sides[opener].opened(); r.broken == nil && stream&1 != 0 && stream > r.highest {
+		r.torn = stream
 	}
 	var open []*h2Exchange
 	for _, e := range r.open {

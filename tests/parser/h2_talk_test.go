@@ -23,6 +23,7 @@ type h2Talk struct {
 	done     []*h2Exchange
 	next     uint32 // stream of the opener
 	pushed   uint32 // stream of the acceptor
+	answered uint32 // the highest stream that the acceptor said anything of
 	leaving  bool   // GOAWAY was said
 }
 
@@ -158,7 +159,8 @@ func (t *h2Talk) push(plan h2Plan) {
 
 func (t *h2Talk) goAway() {
 	t.leaving = true
-	last := uint32(t.rng.IntN(int(t.next) + 1))
+	// What the acceptor has answered it can't have overlooked.
+	last := t.answered + uint32(t.rng.IntN(int(t.next-t.answered)+1))
 	code := uint32(t.rng.IntN(14))
 	t.say(acceptor, goAwayFrame(last, code, []byte("bye")[:t.rng.IntN(4)]...))
 	for _, s := range slices.Clone(t.open) {
@@ -177,6 +179,9 @@ func (t *h2Talk) close(s *h2Stream, ending uint8) {
 
 // step goes on with a stream.
 func (t *h2Talk) step(plan h2Plan, side int, s *h2Stream) {
+	if side == acceptor {
+		t.answered = max(t.answered, s.stream)
+	}
 	switch {
 	case t.rng.IntN(25) == 0:
 		s.errorCode, s.byOpener = uint32(t.rng.IntN(14)), side == opener
@@ -193,7 +198,7 @@ func (t *h2Talk) step(plan h2Plan, side int, s *h2Stream) {
 		s.asked = t.rng.IntN(3) == 0
 		t.body(side, s, s.asked)
 	case s.response == nil && t.rng.IntN(6) == 0:
-		t.headers(acceptor, s.stream, t.response(plan, []string{"100", "103", "102"}[t.rng.IntN(3)]), t.random(false))
+		t.headers(acceptor, s.stream, t.interim(plan), t.random(false))
 	case s.response == nil:
 		s.response = t.response(plan, fmt.Sprint(200+t.rng.IntN(400)))
 		only := t.rng.IntN(3) == 0
