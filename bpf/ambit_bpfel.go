@@ -431,7 +431,8 @@ type ambitTapParts struct {
 		Ack     uint32
 		Pad     uint32
 	}
-	Remote ambitEndpoint
+	Remote      ambitEndpoint
+	Fingerprint uint64
 }
 
 type ambitTapProgram uint32
@@ -439,7 +440,8 @@ type ambitTapProgram uint32
 const (
 	ambitTapProgramTAP_PACKET   ambitTapProgram = 0
 	ambitTapProgramTAP_TAKE_UP  ambitTapProgram = 1
-	ambitTapProgramTAP_PROGRAMS ambitTapProgram = 2
+	ambitTapProgramTAP_HTTP2    ambitTapProgram = 2
+	ambitTapProgramTAP_PROGRAMS ambitTapProgram = 3
 )
 
 type ambitWindow struct {
@@ -490,6 +492,7 @@ const (
 	ambitProgSockCreate          = "sock_create"
 	ambitProgSweep               = "sweep"
 	ambitProgTap                 = "tap"
+	ambitProgTapHttp2            = "tap_http2"
 	ambitProgTapUnknown          = "tap_unknown"
 	ambitVarExcludedCgroupDepths = "excluded_cgroup_depths"
 	ambitVarFlowSeed             = "flow_seed"
@@ -572,6 +575,7 @@ type ambitProgramSpecs struct {
 	SockCreate  *ebpf.ProgramSpec `ebpf:"sock_create"`
 	Sweep       *ebpf.ProgramSpec `ebpf:"sweep"`
 	Tap         *ebpf.ProgramSpec `ebpf:"tap"`
+	TapHttp2    *ebpf.ProgramSpec `ebpf:"tap_http2"`
 	TapUnknown  *ebpf.ProgramSpec `ebpf:"tap_unknown"`
 }
 
@@ -762,6 +766,7 @@ type ambitPrograms struct {
 	SockCreate  *ebpf.Program `ebpf:"sock_create"`
 	Sweep       *ebpf.Program `ebpf:"sweep"`
 	Tap         *ebpf.Program `ebpf:"tap"`
+	TapHttp2    *ebpf.Program `ebpf:"tap_http2"`
 	TapUnknown  *ebpf.Program `ebpf:"tap_unknown"`
 }
 
@@ -775,6 +780,7 @@ func (p *ambitPrograms) Close() error {
 		p.SockCreate,
 		p.Sweep,
 		p.Tap,
+		p.TapHttp2,
 		p.TapUnknown,
 	)
 }

@@ -197,6 +197,9 @@ func (k *Kernel) fill(cfg *Config) error {
 	if err := k.objs.Taps.Put(uint32(ambitTapProgramTAP_TAKE_UP), k.objs.TapUnknown); err != nil {
 		return fmt.Errorf("set the program that takes connections up: %w", err)
 	}
+	if err := k.objs.Taps.Put(uint32(ambitTapProgramTAP_HTTP2), k.objs.TapHttp2); err != nil {
+		return fmt.Errorf("set the program that reads HTTP/2: %w", err)
+	}
 	return k.SetRate(cfg.Rate)
 }
 

@@ -184,6 +184,7 @@ struct tap_parts {
 	struct segment seg;
 	struct arrival arrival;
 	struct endpoint remote; /* of the sender's socket */
+	__u64 fingerprint; /* of the flow that is handed on, locked, to TAP_HTTP2 */
 };
 
 #define PIPELINE_MAX 32

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"fmt"
@@ -104,7 +105,7 @@ func (d *Daemon) Trace(id string, width int) (admin.TraceDetail, error) {
 	}
 	out := admin.TraceDetail{
 		TraceSummary: d.summary(&t.Summary),
-		Waterfall:    exporter.Waterfall(&t, exporter.Style{Width: width, Query: d.out.query}),
+		Waterfall:    exporter.Waterfall(&t, exporter.Style{Width: width, Query: d.out.capture.Query}),
 	}
 	for i := range t.Spans {
 		span, err := d.span(&t.Spans[i].Span)
@@ -153,16 +154,19 @@ func (d *Daemon) summary(s *exporter.Summary) admin.TraceSummary {
 	}
 }
 
-// spanTitle is a span's name for people: it may show the path, which a span's name never does.
+// spanTitle is a span's name for people: it may show the path, which a request's name never does.
 func spanTitle(s *l7.Span) string {
+	if method, original := s.RPCMethod(); s.RPC != l7.NoRPC {
+		return cmp.Or(original, method, "gRPC")
+	}
 	if s.Method == "" {
-		return "HTTP"
+		return strings.TrimSpace("HTTP " + s.Path)
 	}
 	method := s.Method
 	if s.MethodOriginal != "" {
 		method = s.MethodOriginal
 	}
-	return method + " " + s.Path
+	return strings.TrimSpace(method + " " + s.Path)
 }
 
 func serviceName(s *l7.Span) string {
@@ -173,7 +177,7 @@ func serviceName(s *l7.Span) string {
 }
 
 func (d *Daemon) span(s *l7.Span) (admin.Span, error) {
-	sent, err := exporter.Describe(s, d.out.query)
+	sent, err := exporter.Describe(s, d.out.capture)
 	if err != nil {
 		return admin.Span{}, err
 	}
@@ -185,6 +189,7 @@ func (d *Daemon) span(s *l7.Span) (admin.Span, error) {
 		Start:      time.Unix(0, s.Start),
 		DurationNS: s.End - s.Start,
 		Error:      sent.Error,
+		Message:    sent.Message,
 		TraceState: sent.TraceState,
 		Attributes: sent.Attributes,
 		Resource:   make(map[string]any),

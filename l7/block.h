@@ -89,7 +89,7 @@ static always_inline void close_block(struct walk *w, struct open_block *block, 
 }
 
 /* Keeps the field that the piece broke off. */
-static always_inline bool carry_field(struct walk *w, struct open_block *block, const struct piece *piece)
+static __noinline bool carry_field(struct walk *w, struct open_block *block, const struct piece *piece)
 {
 	struct part_key key = { w->flow->id, w->a->side };
 	__u32 idx = piece->idx, n = piece->len - idx;
@@ -115,7 +115,7 @@ static always_inline bool carry_field(struct walk *w, struct open_block *block, 
 }
 
 /* Puts what was carried over before the new bytes; answers how many bytes that is. */
-static always_inline __u32 resume_field(struct walk *w, struct open_block *block, struct piece *piece)
+static __noinline __u32 resume_field(struct walk *w, struct open_block *block, struct piece *piece)
 {
 	struct part_key key = { w->flow->id, w->a->side };
 	__u32 n = 0;
@@ -128,7 +128,7 @@ static always_inline __u32 resume_field(struct walk *w, struct open_block *block
 		return 0;
 	n = kept->len;
 	opaque(n);
-	if (n > FRAGMENT_MAX || !n)
+	if (n > FRAGMENT_MAX)
 		return 0;
 	copy_bytes(piece->bytes, n, kept->bytes);
 	bpf_map_delete_elem(&fragments, &key);

@@ -215,6 +215,7 @@ static always_inline __u32 find_line(struct window *win, __u32 filled, __u32 let
 		__u32 start = *(volatile __u32 *)&win->idx;
 		if (at >= filled)
 			break;
+		opaque(start);
 		if (start >= LINE_MAX || !is_dull(win->bytes + start, letters)) {
 			win->found = at;
 			break;
@@ -286,7 +287,15 @@ static always_inline void read_content_type(struct exchange *ex, const __u8 *v, 
 		ex->flags |= EXCHANGE_GRPC_WEB;
 }
 
-/* x-request-id. A function of its own: its stack is a large part of what all that call each other have. */
+/* These are functions of their own: their stacks are a large part of what all that call each other have. */
+__noinline int take_traceparent(struct exchange *ex, const struct window *win, __u32 idx, __u32 len)
+{
+	if (!ex || !win || idx >= LINE_MAX || len > LINE_MAX)
+		return 0;
+	read_traceparent(ex, win->bytes + idx, len);
+	return 0;
+}
+
 __noinline int take_request_id(struct exchange *ex, const struct window *win, __u32 idx, __u32 len)
 {
 	if (!ex || !win || idx >= LINE_MAX || len > LINE_MAX)
@@ -295,17 +304,15 @@ __noinline int take_request_id(struct exchange *ex, const struct window *win, __
 	return 0;
 }
 
-/* A header of tracing context other than tracestate and x-request-id; value as trim says. A global function: verified once. */
-__noinline int read_context(struct exchange *ex, const struct window *win, __u64 name, __u32 value)
+/* A header of b3; value as trim says. A global function: verified once. */
+__noinline int take_b3(struct exchange *ex, const struct window *win, __u64 name, __u32 value)
 {
 	__u32 idx = value >> 16, len = value & 0xffff;
 
 	if (!ex || !win || idx >= LINE_MAX || len > LINE_MAX)
 		return 0;
 	const __u8 *v = win->bytes + idx;
-	if (name == NAME_TRACEPARENT)
-		read_traceparent(ex, v, len);
-	else if (name == NAME_B3)
+	if (name == NAME_B3)
 		read_b3(ex, v, len);
 	else if (name == NAME_B3_TRACE)
 		read_b3_trace(ex, v, len);
@@ -385,10 +392,12 @@ static always_inline void header(struct walk *w, struct half *half, __u32 idx, _
 
 	if (name == NAME_TRACESTATE)
 		read_tracestate(ex, win, idx, idx + len);
+	else if (name == NAME_TRACEPARENT)
+		take_traceparent(ex, win, idx, len);
 	else if (name == NAME_REQUEST_ID)
 		take_request_id(ex, win, idx, len);
 	else if (name != NAME_HOST && name != NAME_USER_AGENT)
-		read_context(ex, win, name, value);
+		take_b3(ex, win, name, value);
 }
 
 #endif

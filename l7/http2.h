@@ -556,8 +556,9 @@ __noinline int begin_http2(struct flow *f, __u32 preface, __u32 complete)
 	if (!f)
 		return 0;
 	struct http2 *fresh;
+	__u64 id = f->id;
 
-	if (bpf_map_update_elem(&http2s, &f->id, (void *)&new_http2, BPF_ANY) || !(fresh = http2_of(f))) {
+	if (bpf_map_update_elem(&http2s, &id, (void *)&new_http2, BPF_ANY) || !(fresh = http2_of(f))) {
 		count(STAT_HTTP2_FULL);
 		drop_all(f, STAT_DROP_LIMIT);
 		give_up(f);
