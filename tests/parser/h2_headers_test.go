@@ -29,6 +29,7 @@ var h2Text = []keptText{
 	{bpf.FieldUserAgent, "user-agent", 192, false},
 	{bpf.FieldRequestID, "x-request-id", 128, false},
 	{bpf.FieldTraceState, "tracestate", 512, false},
+	{bpf.FieldTraceMore, "tracestate", 512, false},
 	{bpf.FieldContentType, "content-type", 64, false},
 	{bpf.FieldResponseType, "content-type", 64, true},
 	{bpf.FieldGRPCMessage, "grpc-message", 128, true},
@@ -72,8 +73,20 @@ func statusOf(fields []hpack.HeaderField) int {
 func (e *h2Exchange) text(i int) string {
 	t := h2Text[i]
 	switch {
-	case t.field == bpf.FieldHost && valueOf(e.request, t.name) == "":
-		return valueOf(e.request, "host")
+	case t.field == bpf.FieldHost:
+		// Whichever comes first, and in what is legal that is :authority.
+		for _, f := range e.request {
+			if (f.Name == t.name || f.Name == "host") && f.Value != "" {
+				return f.Value
+			}
+		}
+		return ""
+	case t.field == bpf.FieldTraceMore:
+		more := slices.DeleteFunc(valuesOf(e.request, t.name), func(v string) bool { return v == "" })
+		if len(more) > 1 {
+			return more[1]
+		}
+		return ""
 	case !t.response:
 		return valueOf(e.request, t.name)
 	case t.field == bpf.FieldGRPCMessage:
@@ -182,10 +195,10 @@ func parseB3(p []string) (c context, ok bool) {
 	return c, ok && len(p) < 5
 }
 
-// unsampled tells whether no record comes of the exchange, because its caller decided so.
+// unsampled tells whether no record may come of the exchange, because its caller decided so, or may have.
 func (e *h2Exchange) unsampled() bool {
 	c, ok := e.context()
-	return ok && c.decided && !c.sampled
+	return !ok || c.decided && !c.sampled || strings.Contains(e.text(6), "ot=") || strings.Contains(e.text(7), "ot=")
 }
 
 // compareText holds the texts of a record against the exchange's; a flag of unknown excuses what is absent.
@@ -205,6 +218,8 @@ func (e *h2Exchange) compareText(r *bpf.Record) error {
 		switch {
 		case t.response && (e.odd || e.torn):
 		case got == kept && cut == (len(kept) < len(want)):
+		case got == kept && t.field == bpf.FieldTraceMore && len(valuesOf(e.request, t.name)) > 2:
+			// There were more than two.
 		case got == "" && unknown != 0:
 		case cut && all > textMax-t.max && strings.HasPrefix(kept, got):
 			// No room was left.

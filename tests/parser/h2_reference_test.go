@@ -29,6 +29,7 @@ type h2Exchange struct {
 	errorCode uint32
 	byOpener  bool
 	odd       bool // the response is none by RFC 9113: neither what is read of it nor its end is compared
+	late      bool // it began behind a GOAWAY that refuses it
 	torn      bool // a head or trailers of the response had begun when the exchange ended: they may be read or not
 	ended     int  // by which piece of the conversation
 }
@@ -117,6 +118,10 @@ func (r *h2Reference) say(side int, b []byte) {
 		}
 		n := 9 + frameLength(d.unread)
 		if len(d.unread) < n {
+			// What GOAWAY says is said when its numbers are there; the text behind them may be long.
+			if side == acceptor && d.unread[3] == byte(http2.FrameGoAway) && len(d.unread) >= 17 && d.allows(side, d.unread) == nil {
+				r.refuse(binary.BigEndian.Uint32(d.unread[9:])<<1>>1, binary.BigEndian.Uint32(d.unread[13:]))
+			}
 			return
 		}
 		one := d.unread[:n]
@@ -149,7 +154,7 @@ func (r *h2Reference) frame(side int, b []byte) error {
 		b = bytes.Clone(b)
 		b[3] = 0xff // an extension, which RFC 9113 does not know
 	}
-	if err := d.order(b); err != nil {
+	if err := d.allows(side, b); err != nil {
 		return err
 	}
 	d.whole.Reset()
@@ -157,6 +162,10 @@ func (r *h2Reference) frame(side int, b []byte) error {
 	f, err := d.framer.ReadFrame()
 	var stream http2.StreamError
 	if errors.As(err, &stream) && b[3] != byte(http2.FrameHeaders) {
+		return nil
+	}
+	// Numbers out of their range end the connection too, but it is for the one who gets them to say so.
+	if err == http2.ConnectionError(http2.ErrCodeFlowControl) || err != nil && b[3] == byte(http2.FrameWindowUpdate) && len(b) == 13 {
 		return nil
 	}
 	if err != nil {
@@ -168,15 +177,9 @@ func (r *h2Reference) frame(side int, b []byte) error {
 	case *http2.DataFrame:
 		r.data(side, h.StreamID, len(f.Data()), f.StreamEnded())
 	case *http2.HeadersFrame:
-		if side == opener && h.StreamID&1 == 0 {
-			return errors.New("request on a stream of the acceptor's")
-		}
 		d.block, d.head = append([]byte{}, f.HeaderBlockFragment()...), h
 		return r.blockEnds(side, f.HeadersEnded())
 	case *http2.PushPromiseFrame:
-		if side == opener {
-			return errors.New("PUSH_PROMISE of the opener")
-		}
 		d.block, d.head = append([]byte{}, f.HeaderBlockFragment()...), h
 		return r.blockEnds(side, f.HeadersEnded())
 	case *http2.ContinuationFrame:
@@ -200,17 +203,25 @@ func (r *h2Reference) frame(side int, b []byte) error {
 	return nil
 }
 
-// order tells whether the frame may follow: nothing comes between the parts of a header block.
-func (d *h2Direction) order(b []byte) error {
-	goesOn := http2.FrameType(b[3]) == http2.FrameContinuation
-	if goesOn != (d.block != nil) || goesOn && d.head.StreamID != binary.BigEndian.Uint32(b[5:])<<1>>1 {
-		return fmt.Errorf("frame of type %d out of order", b[3])
+// allows tells whether the frame may follow from this side: nothing comes between the parts of a header block, and the
+// opener neither promises anything nor speaks on streams that are the acceptor's.
+func (d *h2Direction) allows(side int, b []byte) error {
+	kind, stream := http2.FrameType(b[3]), binary.BigEndian.Uint32(b[5:])<<1>>1
+	goesOn := kind == http2.FrameContinuation
+	if goesOn != (d.block != nil) || goesOn && d.head.StreamID != stream {
+		return fmt.Errorf("frame of type %v out of order", kind)
+	}
+	if side == opener && (kind == http2.FramePushPromise || kind == http2.FrameHeaders && stream&1 == 0) {
+		return fmt.Errorf("%v on stream %d of the opener", kind, stream)
 	}
 	return nil
 }
 
 func (r *h2Reference) refuse(last, code uint32) {
-	r.goAway = min(r.goAway, last)
+	if last >= r.goAway {
+		return
+	}
+	r.goAway = last
 	var refused []*h2Exchange
 	for _, e := range r.open {
 		if e.stream > last {
@@ -262,7 +273,7 @@ func (r *h2Reference) blockEnds(side int, ends bool) error {
 			r.dropped++
 			return nil
 		}
-		r.open[h.StreamID] = &h2Exchange{stream: h.StreamID, request: fields}
+		r.open[h.StreamID] = &h2Exchange{stream: h.StreamID, request: fields, late: h.StreamID > r.goAway}
 	case side == acceptor && e != nil:
 		r.respond(e, fields, h.Flags.Has(http2.FlagHeadersEndStream))
 	}
@@ -367,7 +378,7 @@ func (d *h2Direction) coming(stream uint32) int {
 // end is the connection's.
 func (r *h2Reference) end(ending uint8) {
 	for i := range r.sides {
-		if d := &r.sides[i]; r.broken == nil && d.doomed() && (r.since == 0 || d.began < r.since) {
+		if d := &r.sides[i]; r.broken == nil && d.doomed(i) && (r.since == 0 || d.began < r.since) {
 			r.since = d.began
 		}
 	}
@@ -386,11 +397,11 @@ func (r *h2Reference) end(ending uint8) {
 
 // doomed tells whether a frame or block that never became whole may be known to be wrong by what came of it. It spoils
 // the direction.
-func (d *h2Direction) doomed() bool {
+func (d *h2Direction) doomed(side int) bool {
 	block := d.block
 	if b := d.unread; len(b) >= 9 && d.preface == "" {
 		n := frameLength(b)
-		if n > 16384 || d.order(b) != nil {
+		if n > 16384 || d.allows(side, b) != nil {
 			return true
 		}
 		d.whole.Reset()
