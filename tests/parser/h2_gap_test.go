@@ -16,7 +16,7 @@ func TestH2Gaps(t *testing.T) {
 			continue
 		}
 		t.Run(n.about, func(t *testing.T) {
-			reported, sent := 0, 0
+			reported, sent, broken := 0, 0, uint64(0)
 			for seed := range uint64(300) {
 				rng := rand.New(rand.NewPCG(seed, 23))
 				c := packed(randomH2Talk(rng, h2Plans[seed%uint64(len(h2Plans))]).turns)
@@ -35,9 +35,11 @@ func TestH2Gaps(t *testing.T) {
 				}
 				reported += len(o.records)
 				sent += len(want.done)
+				broken += o.counters["http2_broken"]
 			}
-			t.Logf("%d of %d exchanges reported", reported, sent)
-			if reported == 0 {
+			t.Logf("%d of %d exchanges reported, %d of 300 connections given up", reported, sent, broken)
+			// What looks like frames may be none; but seldom.
+			if reported == 0 || broken > 10 {
 				t.Error("the parser gives up too easily")
 			}
 		})

@@ -29,6 +29,7 @@ type h2Exchange struct {
 	errorCode uint32
 	byOpener  bool
 	odd       bool // the response is none by RFC 9113: neither what is read of it nor its end is compared
+	unpadded  bool // and perhaps its padding alone was missing, with which the stream ends
 	late      bool // it began behind a GOAWAY that refuses it
 	torn      bool // a head or trailers of the response had begun when the exchange ended: they may be read or not
 	ended     int  // by which piece of the conversation
@@ -42,6 +43,7 @@ type h2Reference struct {
 	dropped int           // for too many were open
 	highest uint32        // stream that the opener began
 	goAway  uint32        // the lowest last stream of the acceptor's GOAWAYs
+	saying  *h2Direction  // whose bytes are read
 	pieces  int           // of the conversation, so far
 
 	torn   uint32        // stream whose request was never whole
@@ -99,6 +101,8 @@ func referenceOf(segments []segment, ending uint8) *h2Reference {
 // say hands the next bytes of a side over.
 func (r *h2Reference) say(side int, b []byte) {
 	d := &r.sides[side]
+	r.saying = d
+	defer func() { r.saying = nil }()
 	r.pieces++
 	if len(d.unread) == 0 {
 		d.began = r.pieces
@@ -340,10 +344,15 @@ func hpackInteger(b []byte, bits uint) (uint64, int) {
 func (r *h2Reference) close(e *h2Exchange, ending uint8) {
 	e.ending, e.ended = ending, r.pieces
 	for side := range r.sides {
-		e.sent[side] += r.sides[side].coming(e.stream)
+		if d := &r.sides[side]; d != r.saying {
+			e.sent[side] += d.coming(e.stream)
+		}
 	}
 	delete(r.open, e.stream)
-	e.torn = r.sides[acceptor].opened() == e.stream
+	if d := &r.sides[acceptor]; d.opened() == e.stream {
+		e.torn = true
+		e.unpadded = d.block == nil && d.unread[4]&0x9 == 0x9 || d.block != nil && d.head.Flags&0x9 == 0x9
+	}
 	r.done = append(r.done, e)
 }
 
@@ -411,7 +420,11 @@ func (d *h2Direction) doomed(side int) bool {
 		}
 		block = append(block, fragment(b)...)
 	}
-	_, err := d.decode(block)
+	if len(block) == 0 {
+		return false
+	}
+	// With zeros a field becomes whole whose name is wrong already.
+	_, err := d.decode(append(block, make([]byte, 1<<16)...))
 	return err != nil && !strings.Contains(err.Error(), "truncated")
 }
 
