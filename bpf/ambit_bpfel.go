@@ -187,11 +187,12 @@ type ambitFlow struct {
 		Tail     uint64
 	}
 	Response struct {
-		_       structs.HostLayout
-		FirstNs uint64
-		Status  uint16
-		Headed  uint8
-		Pad     [5]uint8
+		_          structs.HostLayout
+		FirstNs    uint64
+		Status     uint16
+		GrpcStatus uint16
+		Headed     uint8
+		Pad        [3]uint8
 	}
 	Exchange ambitExchange
 }

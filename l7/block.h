@@ -51,7 +51,7 @@ static always_inline int open_block(struct walk *w, struct half *half)
 	if (!ex)
 		return 0;
 	ex->end_ns = w->a->now;
-	if (ex->progress & STREAM_HEADED) {
+	if (ex->progress == STREAM_HEADED) {
 		block->kind = BLOCK_TRAILERS;
 		return 0;
 	}
@@ -70,8 +70,6 @@ static always_inline void close_block(struct walk *w, struct open_block *block, 
 		if (!(ex->flags & EXCHANGE_TRACE_HEADER))
 			ex->flags &= ~EXCHANGE_PARENT_HEADER;
 		sample(ex);
-		if (block->ends)
-			ex->progress |= STREAM_ASKED;
 		return;
 	case BLOCK_RESPONSE:
 		if (ex->status >= 100 && ex->status < 200) {
@@ -79,7 +77,7 @@ static always_inline void close_block(struct walk *w, struct open_block *block, 
 			ex->first_ns = 0;
 			return;
 		}
-		ex->progress |= STREAM_HEADED;
+		ex->progress = STREAM_HEADED;
 		break;
 	case BLOCK_NOBODYS:
 		return;

@@ -70,7 +70,6 @@ static always_inline __u16 read_status(const __u8 *v, __u32 len)
 __noinline int take_field(struct exchange *ex, struct window *win, __u32 id, __u32 len, __u32 kind)
 {
 	__u32 field;
-	__u64 n;
 
 	if (!ex || !win || !len)
 		return 0;
@@ -110,9 +109,7 @@ __noinline int take_field(struct exchange *ex, struct window *win, __u32 id, __u
 		ex->status = read_status(win->bytes, len);
 		return 0;
 	case HEADER_GRPC_STATUS:
-		n = read_number(win, 0, len);
-		if (n < GRPC_STATUS_NONE)
-			ex->grpc_status = n;
+		ex->grpc_status = read_grpc_status(win, 0, len);
 		return 0;
 	default:
 		field = FIELDS;

@@ -159,11 +159,12 @@ static always_inline void read_encoding(struct half *half, const struct window *
 #define NAME_EXPECT WORD('e', 'x', 'p', 'e', 'c', 't', ':', 0)
 #define NAME_ENCODING WORD('t', 'r', 'a', 'n', 's', 'f', 'e', 'r')
 #define NAME_UPGRADE WORD('u', 'p', 'g', 'r', 'a', 'd', 'e', ':')
+#define NAME_GRPC_STATUS WORD('g', 'r', 'p', 'c', '-', 's', 't', 'a')
 #define NAME_TYPE WORD('c', 'o', 'n', 't', 'y', 'p', 'e', ':') /* content-type, which begins as content-length does */
 
 /* The first letters of those, of a request and of a response. */
 #define LETTER(c) (1U << ((c) - 'a'))
-#define LETTERS_RESPONSE (LETTER('t') | LETTER('c') | LETTER('u'))
+#define LETTERS_RESPONSE (LETTER('t') | LETTER('c') | LETTER('u') | LETTER('g'))
 #define LETTERS_REQUEST (LETTERS_RESPONSE | LETTER('e') | LETTER('h') | LETTER('b') | LETTER('x'))
 
 /*
@@ -189,7 +190,7 @@ static always_inline bool is_dull(const __u8 *b, __u32 letters)
 		return third != 'r' && third != 'b';
 	}
 	return two != ('e' | 'x' << 8) && two != ('t' | 'r' << 8) && two != ('h' | 'o' << 8) &&
-	       two != ('u' | 's' << 8) && two != ('u' | 'p' << 8) && two != ('b' | '3' << 8);
+	       two != ('u' | 's' << 8) && two != ('u' | 'p' << 8) && two != ('g' | 'r' << 8) && two != ('b' | '3' << 8);
 }
 
 /*
@@ -249,7 +250,10 @@ static always_inline __u64 header_name(const __u8 *b, __u32 side, __u32 *skip)
 	}
 	if (side == SIDE_ACCEPTOR) {
 		*skip = 8;
-		return name == NAME_UPGRADE ? NAME_UPGRADE : 0;
+		if (name == NAME_UPGRADE)
+			return NAME_UPGRADE;
+		NAME(NAME_GRPC_STATUS, 4, 't', 'u', 's', ':', 0, 0, 0, 0)
+		return 0;
 	}
 	if ((name & FIRST(5)) == NAME_HOST) {
 		*skip = 5;
@@ -273,6 +277,13 @@ static always_inline __u64 header_name(const __u8 *b, __u32 side, __u32 *skip)
 	NAME(NAME_B3_FLAGS, 3, 'g', 's', ':', 0, 0, 0, 0, 0)
 #undef NAME
 	return 0;
+}
+
+static always_inline __u16 read_grpc_status(const struct window *win, __u32 idx, __u32 len)
+{
+	__u64 n = read_number(win, idx, len);
+
+	return n < GRPC_STATUS_NONE ? n : GRPC_STATUS_NONE;
 }
 
 /* Whether it is gRPC. */
@@ -362,6 +373,8 @@ static always_inline void header(struct walk *w, struct half *half, __u32 idx, _
 	}
 	if (name == NAME_UPGRADE)
 		w->flow->h2c = len == 3 && (to_lower(load64(win->bytes + idx)) & FIRST(3)) == WORD('h', '2', 'c', 0, 0, 0, 0, 0);
+	if (name == NAME_GRPC_STATUS)
+		w->flow->response.grpc_status = read_grpc_status(win, idx, len);
 	if (w->a->side != SIDE_OPENER)
 		return;
 	if (name == NAME_TYPE) {

@@ -34,8 +34,8 @@ const volatile struct http2 new_http2 = {
 const volatile struct fragment new_fragment = {};
 
 enum stream_progress {
-	STREAM_ASKED = 1, /* the request ended */
-	STREAM_HEADED = 2, /* the head of the final response was seen whole */
+	STREAM_ASKED, /* the response's head is to come */
+	STREAM_HEADED, /* the head of the final response was seen whole */
 };
 
 static always_inline struct http2 *http2_of(struct flow *f)
@@ -112,7 +112,7 @@ static always_inline struct exchange *begin_stream(struct flow *f, struct http2 
 	ex->first_ns = 0;
 	ex->response_body = 0;
 	ex->status = 0;
-	ex->progress = 0;
+	ex->progress = STREAM_ASKED;
 	ex->end_ns = f->begun_ns;
 	see(ex);
 	return ex;
