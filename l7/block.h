@@ -61,11 +61,25 @@ static always_inline int open_block(struct walk *w, struct half *half)
 	return 0;
 }
 
+/* Trailers have no pseudo-header. */
+static always_inline bool is_head(const struct exchange *ex)
+{
+	return ex->fields[FIELD_METHOD].len || ex->fields[FIELD_PATH].len || ex->fields[FIELD_SCHEME].len ||
+	       ex->fields[FIELD_HOST].len;
+}
+
 /* The last byte of a block was seen. */
-static always_inline void close_block(struct walk *w, struct open_block *block, struct exchange *ex)
+static always_inline void close_block(struct walk *w, struct open_block *block, const struct hpack_table *table,
+				      struct exchange *ex)
 {
 	switch (block->kind & 7) {
 	case BLOCK_REQUEST:
+		if (!table->complete && !is_head(ex)) {
+			/* Of a request that was there before the connection was joined. */
+			remove_stream(w->flow, ex);
+			return;
+		}
+		see(ex);
 		ex->flags |= EXCHANGE_HEAD_DONE;
 		if (!(ex->flags & EXCHANGE_TRACE_HEADER))
 			ex->flags &= ~EXCHANGE_PARENT_HEADER;
@@ -234,7 +248,7 @@ static always_inline long fragment(struct walk *w, struct half *half)
 		return 0;
 	half->frame.open = !end;
 	if (end)
-		close_block(w, block, ex);
+		close_block(w, block, &h->table[w->a->side & 1], ex);
 	half->state = half->remain ? HALF_PAYLOAD : HALF_FRAME;
 	return 0;
 }
