@@ -56,8 +56,10 @@ static always_inline int open_block(struct walk *w, struct half *half)
 		return 0;
 	}
 	block->kind = BLOCK_RESPONSE;
+	block->flags = ex->flags;
+	block->used = ex->used;
+	block->cut = ex->cut;
 	ex->first_ns = f->response.first_ns;
-	ex->status = 0;
 	return 0;
 }
 
@@ -88,7 +90,13 @@ static always_inline void close_block(struct walk *w, struct open_block *block, 
 	case BLOCK_RESPONSE:
 		if (ex->status >= 100 && ex->status < 200) {
 			ex->status = 0;
+			ex->grpc_status = GRPC_STATUS_NONE;
 			ex->first_ns = 0;
+			ex->flags = block->flags;
+			ex->used = block->used;
+			ex->cut = block->cut;
+			ex->fields[FIELD_RESPONSE_TYPE].len = 0;
+			ex->fields[FIELD_GRPC_MESSAGE].len = 0;
 			return;
 		}
 		ex->progress = STREAM_HEADED;
