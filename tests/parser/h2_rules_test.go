@@ -2,6 +2,7 @@ package parser
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -148,5 +149,34 @@ func TestDamagedH2(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, 29))
 		c := randomH2Talk(rng, h2Plan{streams: 4, steps: 5 + rng.IntN(60), tables: []uint32{0, 100, 4096}, long: rng.IntN(4) == 0}).turns
 		d.fuzzH2(t, damage(rng, c.stream(opener)[len(http2.ClientPreface):]), damage(rng, c.stream(acceptor)), seed)
+	}
+}
+
+// A connection that HTTP/1 upgrades goes on with the response of its first request, which is stream 1.
+func TestH2Upgrade(t *testing.T) {
+	d := start(t)
+	c := conversation{
+		ask("GET /first HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAA\r\n\r\n"),
+		reply("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n" + string(settingsFrame())),
+		ask(http2.ClientPreface + string(settingsFrame())),
+		reply(string(block(1, false, 0x88)) + string(layout{end: true}.data(1, []byte("body")))),
+		ask(string(block(3, true, get...))),
+		reply(string(block(3, true, 0x8d))),
+	}
+	for _, cuts := range append(single(c.size()), nil) {
+		o := outcomeOf(t, d, c, cuts...)
+		if err := o.check(); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for i := range o.records {
+			r := &o.records[i]
+			line, _ := field(r, bpf.FieldRequestLine)
+			path, _ := field(r, bpf.FieldPath)
+			got = append(got, fmt.Sprint(r.Stream, line, path, r.Status, r.ResponseBody, r.Ending))
+		}
+		if want := []string{"1GET /first HTTP/1.1200 4 0", "3/404 0 0"}; !slices.Equal(got, want) {
+			t.Fatalf("cut at %v: %q, want %q, %v", cuts, got, want, o.counters)
+		}
 	}
 }

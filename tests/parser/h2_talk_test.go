@@ -30,8 +30,7 @@ type h2Talk struct {
 // h2Stream is one that is open.
 type h2Stream struct {
 	h2Exchange
-	asked  bool // END_STREAM of the opener was said
-	pushed bool // the opener knows it by PUSH_PROMISE
+	asked bool // END_STREAM of the opener was said
 }
 
 // h2Plan is what kinds of conversation there are.
