@@ -152,7 +152,11 @@ __noinline int conclude_stream(struct flow *f, struct exchange *ex, __u32 ending
 	uncount(&f->half[SIDE_OPENER], ex, &ex->request_body);
 	uncount(&f->half[SIDE_ACCEPTOR], ex, &ex->response_body);
 	ex->error_code = error_code;
-	conclude(f, ex, ending, now);
+	/* Where the acceptor's bytes are not read its answer may have passed. */
+	if (f->half[SIDE_ACCEPTOR].state == HALF_LOST)
+		drop(ex, STAT_DROP_GAP);
+	else
+		conclude(f, ex, ending, now);
 	remove_stream(f, ex);
 	return 0;
 }
