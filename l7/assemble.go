@@ -11,6 +11,7 @@ import (
 type Assembler struct {
 	comms     map[[16]int8]string
 	threshold thresholdText
+	decoded   []byte // a record's text, reused
 	// Repaired counts values that were not valid UTF-8; their bad bytes became U+FFFD.
 	Repaired uint64
 }
@@ -80,14 +81,15 @@ func (a *Assembler) read(rec *bpf.Record, clock int64, s *Span) {
 	s.Reason = Reason(rec.Reason)
 	s.Threshold = rec.Threshold
 	s.HasThreshold = rec.Flags&bpf.FlagHasThreshold != 0
-	s.Cut = Cut(rec.Cut) & (CutTraceState<<1 - 1)
-	moreCut := rec.Cut&(1<<bpf.FieldTraceMore) != 0
+	s.Cut = Cut(rec.Cut) & cutAll &^ cutTraceMore
+	moreCut := Cut(rec.Cut)&cutTraceMore != 0
 	firstCut := s.Cut&CutTraceState != 0
 	if moreCut {
 		s.Cut |= CutTraceState
 	}
 	s.Joined = rec.Flags&bpf.FlagJoined != 0
-	s.Scheme = "http"
+	s.RequestUnknown = rec.Flags&bpf.FlagRequestUnknown != 0
+	s.ResponseUnknown = rec.Flags&bpf.FlagResponseUnknown != 0
 	// The sampled bit says that the span was kept. An ID that ambit derived is random, by W3C's level 2; of one from
 	// b3 nobody says so.
 	switch {
@@ -101,23 +103,39 @@ func (a *Assembler) read(rec *bpf.Record, clock int64, s *Span) {
 
 	var fields [bpf.Fields]string
 	a.texts(rec, &fields)
-	readRequestLine(fields[bpf.FieldRequestLine], s)
-	if s.Host == "" {
-		s.Host, s.Port = splitHost(fields[bpf.FieldHost])
+	if rec.Protocol == bpf.ProtocolHTTP2 {
+		readPseudoHeaders(rec, &fields, s)
+	} else {
+		s.Scheme = "http"
+		readRequestLine(fields[bpf.FieldRequestLine], s)
+		if s.Host == "" {
+			s.Host, s.Port = splitHost(fields[bpf.FieldHost])
+		}
 	}
+	readGRPC(rec, fields[bpf.FieldGRPCMessage], s)
+	s.RequestType = fields[bpf.FieldContentType]
+	s.ResponseType = fields[bpf.FieldResponseType]
 	s.UserAgent = fields[bpf.FieldUserAgent]
 	s.RequestID = fields[bpf.FieldRequestID]
 	states := joinStates(fields[bpf.FieldTraceState], firstCut, fields[bpf.FieldTraceMore], moreCut)
 	s.TraceState = a.traceState(states, s)
 }
 
-// texts cuts the record's text into its fields, valid UTF-8 each, with one allocation where all of it is.
+// texts cuts the record's text into its fields, valid UTF-8 each and grpc-message decoded, with one allocation where
+// all of it is UTF-8.
 func (a *Assembler) texts(rec *bpf.Record, fields *[bpf.Fields]string) {
 	used := min(int(rec.Used), len(rec.Text))
-	text := string(rec.Text[:used])
+	places, kept := rec.Fields, rec.Text[:used]
+	if m := &places[bpf.FieldGRPCMessage]; m.Len > 0 && int(m.Off)+int(m.Len) <= used {
+		// The record stays as it is: a copy is decoded.
+		kept = append(a.decoded[:0], kept...)
+		a.decoded = kept
+		m.Len = uint16(len(decodeMessage(kept[m.Off:][:m.Len], rec.Cut&(1<<bpf.FieldGRPCMessage) != 0)))
+	}
+	text := string(kept)
 	for i := range fields {
-		from := int(rec.Fields[i].Off)
-		to := from + int(rec.Fields[i].Len)
+		from := int(places[i].Off)
+		to := from + int(places[i].Len)
 		if from >= to || to > used {
 			continue
 		}

@@ -24,20 +24,30 @@ func readRequestLine(line string, s *Span) {
 	if !ok {
 		return
 	}
-	s.Method = method
-	if !knownMethod(method) {
-		s.Method, s.MethodOriginal = methodOther, method
-	}
+	setMethod(method, false, s)
 	target := rest
 	if s.Cut&CutRequestLine == 0 {
 		if i := strings.LastIndexByte(rest, ' '); i >= 0 {
 			target = rest[:i]
 			s.Version = strings.TrimPrefix(rest[i+1:], "HTTP/")
 		}
-	} else if i := strings.LastIndex(target, "\uFFFD"); i >= 0 && i >= len(target)-len("\uFFFD") {
-		target = target[:i]
+	} else {
+		target = wholeText(target)
 	}
 	readTarget(method, strings.TrimSpace(target), s)
+}
+
+// setMethod fills in the method. The beginning of a longer one is no known method, whatever it reads.
+func setMethod(method string, cut bool, s *Span) {
+	s.Method = method
+	if cut || !knownMethod(method) {
+		s.Method, s.MethodOriginal = methodOther, method
+	}
+}
+
+// wholeText leaves out the character at the end of a text that the cut broke.
+func wholeText(s string) string {
+	return strings.TrimSuffix(s, "\uFFFD")
 }
 
 // readTarget takes the four forms of RFC 9112, section 3.2.
@@ -60,13 +70,18 @@ func readTarget(method, target string, s *Span) {
 			target = path
 		}
 	}
+	readPath(target, s)
+	if s.Path == "" {
+		s.Path = "/"
+	}
+}
+
+// readPath takes path and query, without the fragment that no client should send.
+func readPath(target string, s *Span) {
 	if i := strings.IndexByte(target, '#'); i >= 0 {
 		target = target[:i]
 	}
 	s.Path, s.Query, s.HasQuery = strings.Cut(target, "?")
-	if s.Path == "" {
-		s.Path = "/"
-	}
 }
 
 // isScheme tells a URI's scheme (RFC 3986, section 3.1) from text in which "://" only occurs.

@@ -2,7 +2,11 @@
 // sockets, exporters or Kubernetes.
 package l7
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"ambit/bpf"
+)
 
 // Kind is the side of an exchange that a span tells of.
 type Kind uint8
@@ -33,6 +37,10 @@ const (
 	EndedByReset
 	// EndedByIdle means that ambit's own idle limit passed.
 	EndedByIdle
+	// EndedByStreamReset means that one side reset the HTTP/2 stream: ResetByClient and ErrorCode say who, and why.
+	EndedByStreamReset
+	// EndedByRefusal means that the server's GOAWAY gave the stream back unseen; ErrorCode is GOAWAY's.
+	EndedByRefusal
 )
 
 // Reason is why a span was kept.
@@ -58,13 +66,22 @@ func (r Reason) String() string {
 // Cut says which values are longer than what the kernel kept of them.
 type Cut uint16
 
-// The bits of Cut.
+// The bits of Cut, where the kernel has them. Of HTTP/1 method and target are the request line.
 const (
-	CutRequestLine Cut = 1 << iota
-	CutHost
-	CutUserAgent
-	CutRequestID
-	CutTraceState
+	CutRequestLine  Cut = 1 << bpf.FieldRequestLine
+	CutHost         Cut = 1 << bpf.FieldHost
+	CutUserAgent    Cut = 1 << bpf.FieldUserAgent
+	CutRequestID    Cut = 1 << bpf.FieldRequestID
+	CutTraceState   Cut = 1 << bpf.FieldTraceState
+	CutMethod       Cut = 1 << bpf.FieldMethod
+	CutPath         Cut = 1 << bpf.FieldPath
+	CutScheme       Cut = 1 << bpf.FieldScheme
+	CutContentType  Cut = 1 << bpf.FieldContentType
+	CutResponseType Cut = 1 << bpf.FieldResponseType
+	CutGRPCMessage  Cut = 1 << bpf.FieldGRPCMessage
+
+	cutTraceMore Cut = 1 << bpf.FieldTraceMore // told as CutTraceState
+	cutAll       Cut = 1<<bpf.Fields - 1
 )
 
 // Owner is the process and cgroup behind the span's socket, as the kernel knows it. Zero is unknown.
@@ -109,17 +126,32 @@ type Span struct {
 
 	Method         string // one of the known methods, or "_OTHER"; "" is unknown
 	MethodOriginal string // as sent, where it differs from Method
-	Scheme         string // "http"
+	Scheme         string // "http" or another; "" is unknown, which it never is with HTTP/1
 	Path           string
 	Query          string // without "?"; not redacted yet
 	HasQuery       bool   // tells "?" with nothing behind it from no query
 	Host           string // from the target or the Host header, without the port
 	Port           uint16 // from there, or the scheme's default; 0 where Host is empty
-	Version        string // "1.1", "1.0"; "" is unknown
+	Version        string // "2", "1.1", "1.0"; "" is unknown
 	UserAgent      string
 	RequestID      string
 	TraceState     string // the caller's, with ambit's ot=th written in
-	Status         int    // 0 is none
+	RequestType    string // content-type of the request
+	ResponseType   string
+	Status         int // 0 is none
+
+	RPC         RPC
+	GRPCStatus  GRPCCode // NoGRPCStatus where none was seen; of no meaning without RPC
+	GRPCMessage string   // decoded
+
+	Stream        uint32    // HTTP/2: its number
+	ErrorCode     ErrorCode // with EndedByStreamReset and EndedByRefusal
+	ResetByClient bool      // with EndedByStreamReset; else the server did
+
+	// The request's head, or the response's, refers to entries of the peer's header table that ambit never saw:
+	// what is absent may have been there.
+	RequestUnknown  bool
+	ResponseUnknown bool
 
 	RequestBody  int64 // bytes; below 0 where some were never seen
 	ResponseBody int64
