@@ -34,7 +34,8 @@ type Span struct {
 	Service    string    `json:"service"`
 	Start      time.Time `json:"start"`
 	DurationNS int64     `json:"duration_ns"`
-	Error      string    `json:"error,omitempty"` // error.type; empty: none
+	Error      string    `json:"error,omitempty"`         // error.type; empty: none
+	Message    string    `json:"error_message,omitempty"` // what the failed call said of it
 	TraceState string    `json:"trace_state,omitempty"`
 	// Attributes are those that the exporter would send, by key; values are strings or whole numbers.
 	Attributes map[string]any `json:"attributes,omitempty"`

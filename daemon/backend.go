@@ -104,7 +104,7 @@ func (d *Daemon) Trace(id string, width int) (admin.TraceDetail, error) {
 	}
 	out := admin.TraceDetail{
 		TraceSummary: d.summary(&t.Summary),
-		Waterfall:    exporter.Waterfall(&t, exporter.Style{Width: width, Query: d.out.query}),
+		Waterfall:    exporter.Waterfall(&t, exporter.Style{Width: width, Query: d.out.capture.Query}),
 	}
 	for i := range t.Spans {
 		span, err := d.span(&t.Spans[i].Span)
@@ -173,7 +173,7 @@ func serviceName(s *l7.Span) string {
 }
 
 func (d *Daemon) span(s *l7.Span) (admin.Span, error) {
-	sent, err := exporter.Describe(s, d.out.query)
+	sent, err := exporter.Describe(s, d.out.capture)
 	if err != nil {
 		return admin.Span{}, err
 	}
@@ -185,6 +185,7 @@ func (d *Daemon) span(s *l7.Span) (admin.Span, error) {
 		Start:      time.Unix(0, s.Start),
 		DurationNS: s.End - s.Start,
 		Error:      sent.Error,
+		Message:    sent.Message,
 		TraceState: sent.TraceState,
 		Attributes: sent.Attributes,
 		Resource:   make(map[string]any),

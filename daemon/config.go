@@ -65,10 +65,14 @@ type ExcludeConfig struct {
 	Cgroups []string
 }
 
-// CaptureConfig says what of a request is kept.
+// CaptureConfig says what of an exchange is kept.
 type CaptureConfig struct {
 	// Query is "values", "keys" or "none".
 	Query string
+	// GRPCMessage sends the grpc-message of a failed call.
+	GRPCMessage bool
+	// ContentType sends content types.
+	ContentType bool
 }
 
 // ExportConfig bounds and paces what waits for the collector.

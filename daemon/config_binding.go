@@ -16,6 +16,7 @@ type binding struct {
 	allowed string
 	list    bool
 	numeric bool // of each value: the file must not quote it
+	literal bool // true or false: the same
 	// set checks the texts and stores them; on an error nothing is stored.
 	set func(*Config, []string) error
 	get func(*Config) []string
@@ -41,7 +42,7 @@ func (b binding) split(text string) []string {
 // one binds a field of one value.
 func one[T any](field func(*Config) *T, c codec[T]) binding {
 	return binding{
-		noun: c.noun, allowed: c.allowed, numeric: c.numeric,
+		noun: c.noun, allowed: c.allowed, numeric: c.numeric, literal: c.literal,
 		set: func(cfg *Config, texts []string) error {
 			v, err := c.parse(texts[0])
 			if err != nil {

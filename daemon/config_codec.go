@@ -18,6 +18,7 @@ type codec[T any] struct {
 	noun    string
 	allowed string
 	numeric bool
+	literal bool
 	parse   func(string) (T, error)
 	show    func(T) string
 	plain   func(T) any // nil: the text
@@ -194,6 +195,19 @@ func oneOf(values ...string) codec[string] {
 		show: func(v string) string { return v },
 	}
 }
+
+var trueOrFalse = func() codec[bool] {
+	words := oneOf("true", "false")
+	return codec[bool]{
+		noun: "truth value", literal: true, allowed: words.allowed,
+		parse: func(text string) (bool, error) {
+			word, err := words.parse(text)
+			return word == "true", err
+		},
+		show:  strconv.FormatBool,
+		plain: func(v bool) any { return v },
+	}
+}()
 
 func logLevel(c *Config) *slog.Level { return &c.Log.Level }
 

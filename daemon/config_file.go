@@ -156,6 +156,9 @@ func fits(s *Setting, n *yaml.Node) bool {
 	if n.Kind != yaml.ScalarNode || n.Tag == "!!null" {
 		return false
 	}
+	if s.literal {
+		return n.Tag == "!!bool"
+	}
 	return !s.numeric || n.Tag == "!!int" || n.Tag == "!!float"
 }
 

@@ -58,7 +58,7 @@ func (s Setting) yaml(c *Config) (string, error) {
 	node := yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
 	for _, t := range texts {
 		n := yaml.Node{Kind: yaml.ScalarNode, Value: t}
-		if !s.numeric {
+		if !s.numeric && !s.literal {
 			n.SetString(t)
 		}
 		node.Content = append(node.Content, &n)

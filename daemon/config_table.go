@@ -112,6 +112,16 @@ var table = []Setting{
 		binding: one(func(c *Config) *string { return &c.Capture.Query }, oneOf("values", "keys", "none")),
 	},
 	{
+		Key: "capture.grpc_message", Flag: "capture-grpc-message", Default: "true",
+		Usage:   "send the grpc-message of a failed call, as the description of the span's status",
+		binding: one(func(c *Config) *bool { return &c.Capture.GRPCMessage }, trueOrFalse),
+	},
+	{
+		Key: "capture.content_type", Flag: "capture-content-type", Default: "false",
+		Usage:   "send the content types of HTTP/2 requests and responses",
+		binding: one(func(c *Config) *bool { return &c.Capture.ContentType }, trueOrFalse),
+	},
+	{
 		Key: "idle_limit", Flag: "idle-limit", Default: "60s",
 		Usage:   "longest that an exchange waits for its next byte before it is given up",
 		binding: one(func(c *Config) *time.Duration { return &c.IdleLimit }, durationIn(time.Second, time.Hour)),

@@ -30,7 +30,7 @@ func TestDefaults(t *testing.T) {
 		Admin:        AdminConfig{Address: "127.0.0.1:9473", Socket: "/run/ambit/ambit.sock"},
 		Namespaces:   []string{"all"},
 		Exclude:      ExcludeConfig{Namespaces: []string{}, Ports: []uint16{}, Cgroups: []string{}},
-		Capture:      CaptureConfig{Query: "keys"},
+		Capture:      CaptureConfig{Query: "keys", GRPCMessage: true},
 		IdleLimit:    time.Minute,
 		Peers:        []netip.Prefix{},
 		TrustContext: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")},
@@ -62,7 +62,7 @@ func TestEverySettingFromEverySource(t *testing.T) {
 	texts := map[string]string{
 		"otlp.endpoint": "http://c:4317", "sample_rate": "0.25", "admin.address": "[::1]:0", "admin.socket": "/x/y.sock",
 		"namespaces": "ambient,host,blue,/run/netns/red", "exclude.namespaces": "host,green", "exclude.ports": "22,65535",
-		"exclude.cgroups": "/a.slice,/b.slice/c", "capture.query": "none", "idle_limit": "90s", "peers": "10.0.0.0/8,fd00::1",
+		"exclude.cgroups": "/a.slice,/b.slice/c", "capture.query": "none", "capture.grpc_message": "false", "capture.content_type": "true", "idle_limit": "90s", "peers": "10.0.0.0/8,fd00::1",
 		"trust_context": "192.168.0.0/16", "id_key": "00112233445566778899aabbccddeeff", "max_connections": "1000",
 		"ring_size": "1MiB", "export.queue_bytes": "1048577", "export.retry_for": "1m", "export.batch_spans": "8", "export.batch_wait": "20ms",
 		"export.flush_timeout": "1s", "store.max_traces": "5", "store.max_bytes": "1GiB", "log.level": "debug",
@@ -255,6 +255,7 @@ func TestWriteYAML(t *testing.T) {
 		"live: on # env AMBIT_LIVE",
 		"id_key: 616d6269742d7075626c69632d6b6579 # default",
 		"ring_size: 4MiB # default",
+		"grpc_message: true # default content_type: false # default",
 	} {
 		if !strings.Contains(squeezed, strings.Join(strings.Fields(want), " ")) {
 			t.Errorf("no %q in\n%s", want, out.String())
@@ -321,6 +322,8 @@ func TestWriteJSON(t *testing.T) {
 	for key, want := range map[string]map[string]any{
 		"peers": {"key": "peers", "value": []any{"10.0.0.0/8"}, "source": "file", "name": path, "line": 1.0,
 			"flag": "--peers", "env": "AMBIT_PEERS"},
+		"capture.grpc_message": {"key": "capture.grpc_message", "value": true, "source": "default",
+			"flag": "--capture-grpc-message", "env": "AMBIT_CAPTURE_GRPC_MESSAGE"},
 		"ring_size": {"key": "ring_size", "value": 1048576.0, "source": "flag", "name": "ring-size",
 			"flag": "--ring-size", "env": "AMBIT_RING_SIZE"},
 		"sample_rate": {"key": "sample_rate", "value": 1.0, "source": "default", "note": "no endpoint is set",

@@ -14,11 +14,11 @@ import (
 // output is where spans go: to a collector, or into the store in memory; and, beside it, as lines on
 // standard output.
 type output struct {
-	otlp  *exporter.OTLP    // nil where no endpoint is set
-	store *exporter.Store   // nil where one is
-	live  *exporter.Printer // nil where spans are not shown as they come
-	sink  exporter.Sink     // all of it
-	query exporter.QueryCapture
+	otlp    *exporter.OTLP    // nil where no endpoint is set
+	store   *exporter.Store   // nil where one is
+	live    *exporter.Printer // nil where spans are not shown as they come
+	sink    exporter.Sink     // all of it
+	capture exporter.Capture
 }
 
 // sinks hands each span to several.
@@ -40,10 +40,11 @@ func (s sinks) Close(ctx context.Context) error {
 
 func newOutput(ctx context.Context, cfg Config, log *slog.Logger) (output, error) {
 	var o output
-	var err error
-	if o.query, err = exporter.ParseQueryCapture(cfg.Capture.Query); err != nil {
+	query, err := exporter.ParseQueryCapture(cfg.Capture.Query)
+	if err != nil {
 		return o, err
 	}
+	o.capture = exporter.Capture{Query: query, GRPCMessage: cfg.Capture.GRPCMessage, ContentType: cfg.Capture.ContentType}
 	var all sinks
 	if cfg.OTLP.Endpoint != "" {
 		endpoint := cfg.OTLP.Endpoint
@@ -53,7 +54,7 @@ func newOutput(ctx context.Context, cfg Config, log *slog.Logger) (output, error
 		o.otlp, err = exporter.NewOTLP(ctx, exporter.OTLPConfig{
 			Endpoint:   endpoint,
 			Version:    Version,
-			Query:      o.query,
+			Capture:    o.capture,
 			QueueBytes: int(cfg.Export.QueueBytes),
 			BatchSpans: cfg.Export.BatchSpans,
 			BatchDelay: cfg.Export.BatchWait,
@@ -69,7 +70,7 @@ func newOutput(ctx context.Context, cfg Config, log *slog.Logger) (output, error
 		all = append(all, o.store)
 	}
 	if cfg.ShowLive(exporter.IsTerminal(os.Stdout)) {
-		o.live = exporter.NewPrinter(os.Stdout, o.query)
+		o.live = exporter.NewPrinter(os.Stdout, query)
 		all = append(all, o.live)
 	}
 	o.sink = all

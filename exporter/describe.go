@@ -14,13 +14,14 @@ import (
 type Description struct {
 	Name       string
 	Error      string         // error.type, "" is none
+	Message    string         // the status's description
 	TraceState string         // with ot=th, where the span has a threshold
 	Attributes map[string]any // string, int64, float64 or []any of them
 }
 
 // Describe gives what the exporter would send of s, by way of its own encoding.
-func Describe(s *l7.Span, query QueryCapture) (Description, error) {
-	e := encoder{capture: query}
+func Describe(s *l7.Span, capture Capture) (Description, error) {
+	e := encoder{capture: capture}
 	var sent tracepb.Span
 	if err := proto.Unmarshal(e.appendSpan(nil, s), &sent); err != nil {
 		return Description{}, fmt.Errorf("decode a span: %w", err)
@@ -28,6 +29,7 @@ func Describe(s *l7.Span, query QueryCapture) (Description, error) {
 	d := Description{
 		Name:       sent.Name,
 		Error:      failureOf(s),
+		Message:    sent.Status.GetMessage(),
 		TraceState: sent.TraceState,
 		Attributes: make(map[string]any, len(sent.Attributes)),
 	}

@@ -10,7 +10,7 @@ import (
 func TestDescriptionIsWhatIsSent(t *testing.T) {
 	s := exampleSpan()
 	s.Status, s.Joined, s.Cut = 404, true, l7.CutHost
-	got, err := Describe(s, QueryNone)
+	got, err := Describe(s, Capture{Query: QueryNone})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package exporter
 
 import (
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -18,19 +19,32 @@ func TestDocumentNamesEveryAttribute(t *testing.T) {
 	full.MethodOriginal, full.RequestBody, full.Status, full.Cut, full.Joined = "get", 1, 500, l7.CutHost, true
 	server := *full
 	server.Kind = l7.Server
+	call := exampleCall()
+	call.Path, call.Status, call.RequestUnknown, call.Ending = "/health", 503, true, l7.EndedByStreamReset
 	said := []string{SemconvVersion, SchemaURL}
-	for _, s := range []*l7.Span{full, &server} {
-		for key := range attributesOf(t, encodeSpan(t, s, QueryKeys).Attributes) {
+	for _, s := range []*l7.Span{full, &server, call} {
+		for key := range attributesOf(t, encodeCaptured(t, s, everything).Attributes) {
 			said = append(said, "`"+key+"`")
 		}
 	}
+	for status := 400; status < 600; status++ {
+		if code := l7.GRPCOfHTTP(status); code != l7.GRPCUnknown {
+			said = append(said, strconv.Itoa(status), "`"+code.String()+"`")
+		}
+	}
+	for code := range l7.ErrorCode(14) {
+		if means := code.GRPC(); means != l7.GRPCInternal {
+			said = append(said, "`"+code.String()+"`", "`"+means.String()+"`")
+		}
+	}
 	for _, cut := range cutNames {
-		said = append(said, "`"+cut+"`")
+		said = append(said, "`"+cut.name+"`")
 	}
 	for _, reason := range dropReasons {
 		said = append(said, "`"+reason+"`")
 	}
-	for _, s := range []l7.Span{{Ending: l7.EndedByClose}, {Ending: l7.EndedByReset}, {Ending: l7.EndedByIdle}} {
+	for _, s := range []l7.Span{{Ending: l7.EndedByClose}, {Ending: l7.EndedByReset}, {Ending: l7.EndedByIdle},
+		{Ending: l7.EndedByStreamReset}, {Ending: l7.EndedByStreamReset, ErrorCode: 0x1f}, {Ending: l7.EndedByRefusal}} {
 		said = append(said, "`"+failureOf(&s)+"`")
 	}
 	for _, s := range said {

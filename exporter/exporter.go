@@ -8,7 +8,6 @@ package exporter
 
 import (
 	"context"
-	"fmt"
 
 	"ambit/l7"
 
@@ -37,31 +36,3 @@ var (
 	_ Sink = (*Store)(nil)
 	_ Sink = (*Printer)(nil)
 )
-
-// QueryCapture says what is shown of a request's query, wherever ambit shows one.
-type QueryCapture uint8
-
-const (
-	// QueryKeys keeps the keys and replaces every value. It is the default.
-	QueryKeys QueryCapture = iota
-	// QueryValues keeps the query as it was sent.
-	QueryValues
-	// QueryNone leaves the query out, and that there was one.
-	QueryNone
-)
-
-var queryCaptures = [...]string{QueryKeys: "keys", QueryValues: "values", QueryNone: "none"}
-
-func (q QueryCapture) String() string {
-	return queryCaptures[q]
-}
-
-// ParseQueryCapture reads the value of capture.query.
-func ParseQueryCapture(s string) (QueryCapture, error) {
-	for q, name := range queryCaptures {
-		if s == name {
-			return QueryCapture(q), nil
-		}
-	}
-	return 0, fmt.Errorf("capture.query: %q is none of keys, values, none", s)
-}

@@ -3,6 +3,7 @@ package exporter
 import (
 	"encoding/binary"
 	"net/netip"
+	"reflect"
 	"testing"
 	"time"
 
@@ -63,6 +64,19 @@ func exampleSpan() *l7.Span {
 		Resource:     frontend,
 	}
 }
+
+// exampleCall is the same of a gRPC call that failed.
+func exampleCall() *l7.Span {
+	s := exampleSpan()
+	s.Method, s.Path, s.Query, s.HasQuery, s.Version = "POST", "/shop.v1.Cart/AddItem", "", false, "2"
+	s.Host, s.Port, s.UserAgent, s.Stream = "cart", 50051, "grpc-go/1.75.0", 5
+	s.RequestType, s.ResponseType, s.RequestBody = "application/grpc+proto", "application/grpc", 17
+	s.RPC, s.GRPCStatus, s.GRPCMessage = l7.GRPC, l7.GRPCNotFound, "no such item: 4711"
+	return s
+}
+
+// everything is what may be sent beside queries.
+var everything = Capture{GRPCMessage: true, ContentType: true}
 
 // numbered is exampleSpan with IDs of its own.
 func numbered(n int) *l7.Span {
@@ -128,8 +142,31 @@ func attributesOf(t *testing.T, list []*commonpb.KeyValue) map[string]any {
 	return m
 }
 
+// absent marks an attribute that must not be there.
+type absent struct{}
+
+// holds fails the test where attrs is not what want says.
+func holds(t *testing.T, attrs, want map[string]any) {
+	t.Helper()
+	for key, want := range want {
+		have, ok := attrs[key]
+		if _, none := want.(absent); none {
+			if ok {
+				t.Errorf("%s is %v, and should be absent", key, have)
+			}
+		} else if !reflect.DeepEqual(have, want) {
+			t.Errorf("%s is %v, not %v", key, have, want)
+		}
+	}
+}
+
 // encodeSpan encodes s under capture and reads it back.
 func encodeSpan(t *testing.T, s *l7.Span, capture QueryCapture) *tracepb.Span {
+	t.Helper()
+	return encodeCaptured(t, s, Capture{Query: capture})
+}
+
+func encodeCaptured(t *testing.T, s *l7.Span, capture Capture) *tracepb.Span {
 	t.Helper()
 	e := encoder{capture: capture}
 	return decodeSpan(t, e.appendSpan(nil, s))
@@ -162,7 +199,7 @@ func roundTrip(t *testing.T, messages []*tracepb.ResourceSpans) []*tracepb.Resou
 
 func testQueue(t testing.TB, slabs, slabBytes, slabSpans int, delay time.Duration, capture QueryCapture) *queue {
 	t.Helper()
-	q, err := newQueue(slabs, slabBytes, slabSpans, delay, capture)
+	q, err := newQueue(slabs, slabBytes, slabSpans, delay, Capture{Query: capture})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,8 +18,11 @@ func FuzzSpan(f *testing.F) {
 		s := exampleSpan()
 		s.Method, s.Path, s.Query, s.Host, s.UserAgent, s.RequestID, s.TraceState = method, path, query, host, agent, id, state
 		s.Port, s.Status, s.Cut = port, status, l7.Cut(cut)
-		s.Kind, s.Ending, s.HasQuery = l7.Kind(bits&1), l7.Ending(bits>>1&3), bits&8 == 0
-		e := encoder{capture: QueryCapture(bits >> 4 % 3)}
+		s.Kind, s.Ending, s.HasQuery = l7.Kind(bits&1), l7.Ending(bits>>1&7), bits&8 == 0
+		s.RPC, s.GRPCStatus, s.GRPCMessage = l7.RPC(cut>>12%3), l7.GRPCCode(port), query
+		s.ErrorCode, s.Stream, s.RequestType, s.ResponseType = l7.ErrorCode(port), uint32(cut), agent, id
+		s.RequestUnknown, s.ResponseUnknown, s.ResetByClient = cut&1 != 0, cut&2 != 0, cut&4 != 0
+		e := encoder{capture: Capture{Query: QueryCapture(bits >> 4 % 3), GRPCMessage: bits&64 != 0, ContentType: bits&32 != 0}}
 		e.appendSpan(nil, exampleSpan())
 		body := e.appendSpan(nil, s)
 		if again, fresh := e.appendSpan(nil, s), (&encoder{capture: e.capture}).appendSpan(nil, s); string(again) != string(body) || string(fresh) != string(body) {
@@ -34,6 +37,6 @@ func FuzzSpan(f *testing.F) {
 			noUnknown(t, a)
 			noUnknown(t, a.Value)
 		}
-		visible(t, "line", Line(s, Style{Width: int(bits), Query: e.capture}))
+		visible(t, "line", Line(s, Style{Width: int(bits), Query: e.capture.Query}))
 	})
 }

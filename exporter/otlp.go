@@ -22,8 +22,8 @@ type OTLPConfig struct {
 	Protocol string
 	// Version is ambit's own, and that of the spans' scope.
 	Version string
-	// Query says what is sent of queries.
-	Query QueryCapture
+	// Capture says what is sent of what may be private.
+	Capture Capture
 
 	QueueBytes int           // memory for spans that wait; 4 MiB
 	BatchSpans int           // in a batch; 2048
@@ -123,7 +123,7 @@ func NewOTLP(ctx context.Context, cfg OTLPConfig) (*OTLP, error) {
 	if err != nil {
 		return nil, err
 	}
-	queue, err := newQueue(cfg.QueueBytes/cfg.BatchBytes, cfg.BatchBytes, cfg.BatchSpans, cfg.BatchDelay, cfg.Query)
+	queue, err := newQueue(cfg.QueueBytes/cfg.BatchBytes, cfg.BatchBytes, cfg.BatchSpans, cfg.BatchDelay, cfg.Capture)
 	if err != nil {
 		return nil, err
 	}

@@ -83,7 +83,7 @@ type queue struct {
 }
 
 // newQueue makes a queue of slabs, at least two, each of slabBytes and slabSpans.
-func newQueue(slabs, slabBytes, slabSpans int, delay time.Duration, capture QueryCapture) (*queue, error) {
+func newQueue(slabs, slabBytes, slabSpans int, delay time.Duration, capture Capture) (*queue, error) {
 	slabs = max(slabs, 2)
 	arena, err := unix.Mmap(-1, 0, slabs*slabBytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 	if err != nil {

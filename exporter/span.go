@@ -2,7 +2,6 @@ package exporter
 
 import (
 	"encoding/binary"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -17,7 +16,6 @@ import (
 const (
 	attributeTimeToFirstByte = attribute.Key("ambit.time_to_first_byte")
 	attributeSamplingReason  = attribute.Key("ambit.sampling.reason")
-	attributeCut             = attribute.Key("ambit.cut")
 	attributeJoined          = attribute.Key("ambit.connection.joined")
 )
 
@@ -42,9 +40,10 @@ var (
 	keyErrorType       = newWireKey(semconv.ErrorTypeKey, tagAnyString)
 	keyRequestBody     = newWireKey(semconv.HTTPRequestBodySizeKey, tagAnyInt)
 	keyResponseBody    = newWireKey(semconv.HTTPResponseBodySizeKey, tagAnyInt)
+	keyRequestType     = newWireKey(semconv.HTTPRequestHeader("content-type").Key, tagAnyArray)
+	keyResponseType    = newWireKey(semconv.HTTPResponseHeader("content-type").Key, tagAnyArray)
 	keyRequestID       = newWireKey(semconv.HTTPRequestHeader("x-request-id").Key, tagAnyArray)
 	keyTimeToFirstByte = newWireKey(attributeTimeToFirstByte, tagAnyDouble)
-	keyCut             = newWireKey(attributeCut, tagAnyArray)
 
 	// Attributes that are the same on every span that has them.
 	network     = constantAttribute(semconv.NetworkTransportTCP) + constantAttribute(semconv.NetworkProtocolName("http"))
@@ -72,16 +71,14 @@ const (
 	flagRemote      = 0x200
 )
 
-// cutNames are the elements of ambit.cut, by bit.
-var cutNames = [...]string{"request_line", "host", "user_agent", "x-request-id", "tracestate"}
-
 // encoder writes spans and resources as OTLP. Its buffers are reused, so it serves one goroutine.
 type encoder struct {
-	capture  QueryCapture
+	capture  Capture
 	repaired uint64 // strings that were not UTF-8
 	query    []byte // what is shown of the query
 	text     []byte
 
+	name, call, callStatus                                        memo
 	method, scheme, serverAddress, version, userAgent, traceState memo
 
 	named, host string // the last span's Host, and serverHost of it
@@ -111,7 +108,7 @@ var (
 
 // appendSpan appends s as the body of an OTLP Span.
 func (e *encoder) appendSpan(b []byte, s *l7.Span) []byte {
-	failure := failureOf(s)
+	rpcStatus, failure := outcomeOf(s)
 	kind, flags := byte(kindServer), uint32(s.TraceFlags)|flagSampled
 	if s.Kind == l7.Client {
 		kind = kindClient
@@ -139,27 +136,45 @@ func (e *encoder) appendSpan(b []byte, s *l7.Span) []byte {
 		}
 		b = append(b, e.traceState.wire...)
 	}
-	b = e.appendMethod(b, s)
+	if s.RPC == l7.NoRPC {
+		b = e.appendMethod(b, s)
+	} else {
+		b = e.appendCall(b, s, rpcStatus)
+	}
 	b = e.appendRequest(b, s)
 	b = e.appendNetwork(b, s)
-	b = appendResponse(b, s, failure)
+	b = e.appendResponse(b, s)
+	b = appendStream(b, s)
 	if failure != "" {
-		b = append(b, tagSpanStatus, 2, tagStatusCode, statusError)
+		b = appendStringAttribute(b, keyErrorType, failure)
+		b = e.appendError(b, s)
 	}
 	return b
 }
 
+// appendError appends the status of a span that failed. Only gRPC gives it a description.
+func (e *encoder) appendError(b []byte, s *l7.Span) []byte {
+	if s.RPC == l7.NoRPC || s.GRPCMessage == "" || !e.capture.GRPCMessage {
+		return append(b, tagSpanStatus, 2, tagStatusCode, statusError)
+	}
+	message := e.valid(s.GRPCMessage)
+	b = append(b, tagSpanStatus)
+	b = appendLength(b, sizeBytes(len(message))+2)
+	b = appendBytes(b, tagStatusMessage, message)
+	return append(b, tagStatusCode, statusError)
+}
+
 // appendMethod appends the method, which is the span's name too.
 func (e *encoder) appendMethod(b []byte, s *l7.Span) []byte {
-	if !e.method.holds(s.Method) {
+	if !e.name.holds(s.Method) {
 		method := e.valid(s.Method)
-		wire := appendBytes(e.method.wire[:0], tagSpanName, spanName(method))
+		wire := appendBytes(e.name.wire[:0], tagSpanName, spanName(method))
 		if method != "" {
 			wire = appendStringAttribute(wire, keyMethod, method)
 		}
-		e.method = memo{method, wire}
+		e.name = memo{method, wire}
 	}
-	b = append(b, e.method.wire...)
+	b = append(b, e.name.wire...)
 	if s.MethodOriginal != "" {
 		b = appendStringAttribute(b, keyMethodOriginal, e.valid(s.MethodOriginal))
 	}
@@ -174,54 +189,14 @@ func spanName(method string) string {
 	return method
 }
 
-// failureOf is the value of error.type, "" for an exchange that did not fail: the status where it is an
-// error, else how the exchange ended.
-func failureOf(s *l7.Span) string {
-	switch st := s.Status; {
-	case st == 0:
-	case st < 100, st >= 500, st >= 400 && s.Kind == l7.Client:
-		return statusText(st)
-	}
-	switch s.Ending {
-	case l7.EndedByClose:
-		return "connection_closed"
-	case l7.EndedByReset:
-		return "connection_reset"
-	case l7.EndedByIdle:
-		return "timeout"
-	}
-	return ""
-}
-
-// errorStatuses saves an allocation for each failed request.
-var errorStatuses = func() (t [200]string) {
-	for i := range t {
-		t[i] = strconv.Itoa(400 + i)
-	}
-	return t
-}()
-
-func statusText(status int) string {
-	if status >= 400 && status < 600 {
-		return errorStatuses[status-400]
-	}
-	return strconv.Itoa(status)
-}
-
 func (e *encoder) appendRequest(b []byte, s *l7.Span) []byte {
-	path := e.valid(s.Path)
-	if path != "" {
-		b = appendStringAttribute(b, keyPath, path)
-	}
-	hasQuery := s.HasQuery && e.capture != QueryNone
-	if hasQuery {
-		e.query = appendQuery(e.query[:0], e.valid(s.Query), e.capture)
-		b = appendStringAttribute(b, keyQuery, e.query)
-	}
-	if s.Scheme != "" {
-		b = e.appendAgain(b, &e.scheme, keyScheme, s.Scheme)
-	}
 	t := targetOf(s, e.hostOf(s))
+	requestID := keyRequestID
+	if s.RPC == l7.GRPC {
+		requestID = keyMetadataRequestID // and rpc.method says what url.* would
+	} else {
+		b = e.appendURL(b, s, t)
+	}
 	if t.host != "" {
 		b = e.appendAgain(b, &e.serverAddress, keyServerAddress, t.host)
 	} else if t.addr.IsValid() {
@@ -231,35 +206,43 @@ func (e *encoder) appendRequest(b []byte, s *l7.Span) []byte {
 	if t.known() && t.port != 0 {
 		b = appendIntAttribute(b, keyServerPort, int64(t.port))
 	}
-	if s.Kind == l7.Client && s.Scheme != "" && t.known() {
+	if s.UserAgent != "" {
+		b = e.appendAgain(b, &e.userAgent, keyUserAgent, s.UserAgent)
+	}
+	if s.RequestID != "" {
+		b = appendStringsAttribute(b, requestID, e.valid(s.RequestID))
+	}
+	if s.RequestType != "" && e.capture.ContentType {
+		b = appendStringsAttribute(b, keyRequestType, e.valid(s.RequestType))
+	}
+	if s.RequestBody > 0 {
+		b = appendIntAttribute(b, keyRequestBody, s.RequestBody)
+	}
+	return e.appendMissing(b, s)
+}
+
+// appendURL appends what the request asked of t.
+func (e *encoder) appendURL(b []byte, s *l7.Span, t target) []byte {
+	path := e.valid(s.Path)
+	if path != "" {
+		b = appendStringAttribute(b, keyPath, path)
+	}
+	hasQuery := s.HasQuery && e.capture.Query != QueryNone
+	if hasQuery {
+		e.query = appendQuery(e.query[:0], e.valid(s.Query), e.capture.Query)
+		b = appendStringAttribute(b, keyQuery, e.query)
+	}
+	if s.Scheme != "" {
+		b = e.appendAgain(b, &e.scheme, keyScheme, s.Scheme)
+	}
+	// Without its path it would be another URL: of CONNECT alone there is none.
+	if s.Kind == l7.Client && s.Scheme != "" && t.known() && !(path == "" && s.RequestUnknown) {
 		e.text = t.appendURL(e.text[:0], e.scheme.value, path)
 		if hasQuery {
 			e.text = append(e.text, '?')
 			e.text = append(e.text, e.query...)
 		}
 		b = appendStringAttribute(b, keyURL, e.text)
-	}
-	if s.UserAgent != "" {
-		b = e.appendAgain(b, &e.userAgent, keyUserAgent, s.UserAgent)
-	}
-	if s.RequestID != "" {
-		b = appendStringsAttribute(b, keyRequestID, e.valid(s.RequestID))
-	}
-	if s.RequestBody > 0 {
-		b = appendIntAttribute(b, keyRequestBody, s.RequestBody)
-	}
-	if s.Cut != 0 {
-		var names [len(cutNames)]string
-		n := 0
-		for i, name := range cutNames {
-			if s.Cut&(1<<i) != 0 {
-				names[n] = name
-				n++
-			}
-		}
-		if n > 0 {
-			b = appendStringsAttribute(b, keyCut, names[:n]...)
-		}
 	}
 	return b
 }
@@ -303,12 +286,13 @@ func (e *encoder) appendNetwork(b []byte, s *l7.Span) []byte {
 	return b
 }
 
-func appendResponse(b []byte, s *l7.Span, failure string) []byte {
-	if s.Status != 0 {
+func (e *encoder) appendResponse(b []byte, s *l7.Span) []byte {
+	// Every call has 200 that went as gRPC has it go.
+	if s.Status != 0 && !(s.RPC == l7.GRPC && s.Status == 200) {
 		b = appendIntAttribute(b, keyStatus, int64(s.Status))
 	}
-	if failure != "" {
-		b = appendStringAttribute(b, keyErrorType, failure)
+	if s.ResponseType != "" && e.capture.ContentType {
+		b = appendStringsAttribute(b, keyResponseType, e.valid(s.ResponseType))
 	}
 	if s.ResponseBody > 0 {
 		b = appendIntAttribute(b, keyResponseBody, s.ResponseBody)

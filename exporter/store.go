@@ -183,6 +183,7 @@ func cloneSpan(s *l7.Span) (l7.Span, int) {
 	texts := [...]*string{
 		&c.Method, &c.MethodOriginal, &c.Scheme, &c.Path, &c.Query, &c.Host,
 		&c.Version, &c.UserAgent, &c.RequestID, &c.TraceState, &c.Owner.Comm,
+		&c.RequestType, &c.ResponseType, &c.GRPCMessage,
 	}
 	size := 0
 	for _, t := range texts {

@@ -181,9 +181,19 @@ func TestStoreCopiesTheSpan(t *testing.T) {
 	if got := tr.Spans[0].Span; got.Path != "/path" || got.Method != "GET" {
 		t.Errorf("the store followed the caller's memory: %q %q", got.Method, got.Path)
 	}
-	clone, size := cloneSpan(exampleSpan())
-	if want := *exampleSpan(); !reflect.DeepEqual(clone, want) || size < len(want.Path)+len(want.UserAgent) {
-		t.Errorf("a copy of %d bytes is %+v", size, clone)
+	for _, want := range []*l7.Span{exampleSpan(), exampleCall()} {
+		clone, size := cloneSpan(want)
+		if !reflect.DeepEqual(clone, *want) || size < len(want.Path)+len(want.UserAgent)+len(want.GRPCMessage)+len(want.ResponseType) {
+			t.Errorf("a copy of %d bytes is %+v", size, clone)
+		}
+	}
+	call := exampleCall()
+	message := []byte("no such item")
+	call.TraceID, call.GRPCMessage = traceID(1), unsafe.String(&message[0], len(message))
+	st.Add(call)
+	clear(message)
+	if tr, _ := st.Trace(traceID(1)); tr.Spans[0].Span.GRPCMessage != "no such item" {
+		t.Errorf("the store followed the caller's memory: %q", tr.Spans[0].Span.GRPCMessage)
 	}
 }
 

@@ -41,7 +41,8 @@ const (
 	tagSpanStatus     = 15<<3 | 2
 	tagSpanFlags      = 16<<3 | 5 // two bytes
 
-	tagStatusCode = 3 << 3
+	tagStatusMessage = 2<<3 | 2
+	tagStatusCode    = 3 << 3
 
 	tagKey        = 1<<3 | 2
 	tagValue      = 2<<3 | 2

@@ -140,9 +140,9 @@ type Span struct {
 	ResponseType   string
 	Status         int // 0 is none
 
+	GRPCMessage string // decoded
 	RPC         RPC
 	GRPCStatus  GRPCCode // NoGRPCStatus where none was seen; of no meaning without RPC
-	GRPCMessage string   // decoded
 
 	Stream        uint32    // HTTP/2: its number
 	ErrorCode     ErrorCode // with EndedByStreamReset and EndedByRefusal
