@@ -232,6 +232,7 @@ struct red {
 enum tap_program {
 	TAP_PACKET, /* the stubs of each namespace call it */
 	TAP_TAKE_UP, /* it calls this where it finds no flow */
+	TAP_HTTP2, /* and this where the flow speaks HTTP/2 */
 	TAP_PROGRAMS,
 };
 

@@ -31,6 +31,18 @@ int tap_unknown(struct __sk_buff *skb)
 	return PASS;
 }
 
+/* What tap finds to be HTTP/2. */
+SEC("tc")
+int tap_http2(struct __sk_buff *skb)
+{
+	__u32 zero = 0;
+	struct tap_parts *parts = bpf_map_lookup_elem(&tap_parts, &zero);
+
+	if (parts)
+		tap_http2_packet(skb, parts);
+	return PASS;
+}
+
 SEC("cgroup/sock_create")
 int sock_create(struct bpf_sock *sk)
 {

@@ -187,11 +187,12 @@ type ambitFlow struct {
 		Tail     uint64
 	}
 	Response struct {
-		_       structs.HostLayout
-		FirstNs uint64
-		Status  uint16
-		Headed  uint8
-		Pad     [5]uint8
+		_          structs.HostLayout
+		FirstNs    uint64
+		Status     uint16
+		GrpcStatus uint16
+		Headed     uint8
+		Pad        [3]uint8
 	}
 	Exchange ambitExchange
 }
@@ -431,7 +432,8 @@ type ambitTapParts struct {
 		Ack     uint32
 		Pad     uint32
 	}
-	Remote ambitEndpoint
+	Remote      ambitEndpoint
+	Fingerprint uint64
 }
 
 type ambitTapProgram uint32
@@ -439,7 +441,8 @@ type ambitTapProgram uint32
 const (
 	ambitTapProgramTAP_PACKET   ambitTapProgram = 0
 	ambitTapProgramTAP_TAKE_UP  ambitTapProgram = 1
-	ambitTapProgramTAP_PROGRAMS ambitTapProgram = 2
+	ambitTapProgramTAP_HTTP2    ambitTapProgram = 2
+	ambitTapProgramTAP_PROGRAMS ambitTapProgram = 3
 )
 
 type ambitWindow struct {
@@ -490,6 +493,7 @@ const (
 	ambitProgSockCreate          = "sock_create"
 	ambitProgSweep               = "sweep"
 	ambitProgTap                 = "tap"
+	ambitProgTapHttp2            = "tap_http2"
 	ambitProgTapUnknown          = "tap_unknown"
 	ambitVarExcludedCgroupDepths = "excluded_cgroup_depths"
 	ambitVarFlowSeed             = "flow_seed"
@@ -572,6 +576,7 @@ type ambitProgramSpecs struct {
 	SockCreate  *ebpf.ProgramSpec `ebpf:"sock_create"`
 	Sweep       *ebpf.ProgramSpec `ebpf:"sweep"`
 	Tap         *ebpf.ProgramSpec `ebpf:"tap"`
+	TapHttp2    *ebpf.ProgramSpec `ebpf:"tap_http2"`
 	TapUnknown  *ebpf.ProgramSpec `ebpf:"tap_unknown"`
 }
 
@@ -762,6 +767,7 @@ type ambitPrograms struct {
 	SockCreate  *ebpf.Program `ebpf:"sock_create"`
 	Sweep       *ebpf.Program `ebpf:"sweep"`
 	Tap         *ebpf.Program `ebpf:"tap"`
+	TapHttp2    *ebpf.Program `ebpf:"tap_http2"`
 	TapUnknown  *ebpf.Program `ebpf:"tap_unknown"`
 }
 
@@ -775,6 +781,7 @@ func (p *ambitPrograms) Close() error {
 		p.SockCreate,
 		p.Sweep,
 		p.Tap,
+		p.TapHttp2,
 		p.TapUnknown,
 	)
 }

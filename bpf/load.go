@@ -27,6 +27,8 @@ type Config struct {
 	IdleLimit time.Duration
 	// MaxConnections bounds the table of connections; each takes about 2 KiB while it is open.
 	MaxConnections uint32
+	// MaxHTTP2Connections bounds the table of what HTTP/2 needs beside; each takes about 15 KiB while it is open.
+	MaxHTTP2Connections uint32
 	// RingBytes is the size of the ring buffer: a power of two, at least a page.
 	RingBytes uint32
 	// TrustContext has the addresses whose tracing headers are believed; empty believes nobody.
@@ -116,6 +118,9 @@ func configure(spec *ebpf.CollectionSpec, cfg *Config) error {
 	if cfg.MaxConnections > 0 {
 		spec.Maps["flows"].MaxEntries = cfg.MaxConnections
 	}
+	if cfg.MaxHTTP2Connections > 0 {
+		spec.Maps["http2s"].MaxEntries = cfg.MaxHTTP2Connections
+	}
 	if cfg.RingBytes > 0 {
 		spec.Maps["records"].MaxEntries = cfg.RingBytes
 	}
@@ -196,6 +201,9 @@ func (k *Kernel) fill(cfg *Config) error {
 	}
 	if err := k.objs.Taps.Put(uint32(ambitTapProgramTAP_TAKE_UP), k.objs.TapUnknown); err != nil {
 		return fmt.Errorf("set the program that takes connections up: %w", err)
+	}
+	if err := k.objs.Taps.Put(uint32(ambitTapProgramTAP_HTTP2), k.objs.TapHttp2); err != nil {
+		return fmt.Errorf("set the program that reads HTTP/2: %w", err)
 	}
 	return k.SetRate(cfg.Rate)
 }

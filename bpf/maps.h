@@ -32,8 +32,9 @@ struct half {
 struct response {
 	__u64 first_ns;
 	__u16 status; /* 0: its status line was not seen yet */
+	__u16 grpc_status; /* or GRPC_STATUS_NONE; of gRPC-Web */
 	__u8 headed; /* the head of the final response was seen whole */
-	__u8 pad[5];
+	__u8 pad[3];
 };
 
 enum left {
@@ -184,6 +185,7 @@ struct tap_parts {
 	struct segment seg;
 	struct arrival arrival;
 	struct endpoint remote; /* of the sender's socket */
+	__u64 fingerprint; /* of the flow that is handed on, locked, to TAP_HTTP2 */
 };
 
 #define PIPELINE_MAX 32
@@ -207,7 +209,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 8192);
+	__uint(max_entries, 16384);
 	__type(key, struct part_key);
 	__type(value, struct exchange);
 } waiting SEC(".maps");

@@ -157,6 +157,7 @@ func (k *Kernel) Maps() ([]MapInfo, error) {
 		m    *ebpf.Map
 	}{
 		{"flows", m.Flows}, {"waiting", m.Waiting}, {"carries", m.Carries}, {"windows", m.Windows},
+		{"http2s", m.Http2s}, {"fragments", m.Fragments}, {"pieces", m.Pieces},
 		{"tap_parts", m.TapParts}, {"ignored", m.Ignored}, {"sockets", m.Sockets}, {"openers", m.Openers},
 		{"listeners", m.Listeners},
 		{"tapped", m.Tapped}, {"cidrs", m.Cidrs}, {"excluded_cgroups", m.ExcludedCgroups},
@@ -194,7 +195,10 @@ func ProgramOf(p *ebpf.Program) (ProgramInfo, error) {
 // Programs lists the loaded programs. The tap runs as part of the stubs, which have its run time.
 func (k *Kernel) Programs() ([]ProgramInfo, error) {
 	var out []ProgramInfo
-	for _, p := range []*ebpf.Program{k.objs.Tap, k.objs.TapUnknown, k.objs.SockCreate, k.objs.Bound4, k.objs.Bound6, k.objs.Established, k.objs.Sweep, k.objs.Abandon, k.objs.Inventory} {
+	for _, p := range []*ebpf.Program{
+		k.objs.Tap, k.objs.TapUnknown, k.objs.TapHttp2, k.objs.SockCreate, k.objs.Bound4, k.objs.Bound6, k.objs.Established,
+		k.objs.Sweep, k.objs.Abandon, k.objs.Inventory,
+	} {
 		info, err := ProgramOf(p)
 		if err != nil {
 			return nil, err

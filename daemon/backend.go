@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"fmt"
@@ -153,16 +154,19 @@ func (d *Daemon) summary(s *exporter.Summary) admin.TraceSummary {
 	}
 }
 
-// spanTitle is a span's name for people: it may show the path, which a span's name never does.
+// spanTitle is a span's name for people: it may show the path, which a request's name never does.
 func spanTitle(s *l7.Span) string {
+	if method, original := s.RPCMethod(); s.RPC != l7.NoRPC {
+		return cmp.Or(original, method, "gRPC")
+	}
 	if s.Method == "" {
-		return "HTTP"
+		return strings.TrimSpace("HTTP " + s.Path)
 	}
 	method := s.Method
 	if s.MethodOriginal != "" {
 		method = s.MethodOriginal
 	}
-	return method + " " + s.Path
+	return strings.TrimSpace(method + " " + s.Path)
 }
 
 func serviceName(s *l7.Span) string {

@@ -29,6 +29,8 @@ type Config struct {
 	IDKey        IDKey
 	// MaxConnections is how many connections are followed at once.
 	MaxConnections int
+	// MaxHTTP2Connections is how many of them may speak HTTP/2.
+	MaxHTTP2Connections int
 	// RingSize is the ring buffer between kernel and userspace in bytes, a power of two.
 	RingSize int64
 	Export   ExportConfig

@@ -148,6 +148,12 @@ var table = []Setting{
 		binding: one(func(c *Config) *int { return &c.MaxConnections }, countIn(64, 1<<20)),
 	},
 	{
+		Key: "max_http2_connections", Flag: "max-http2-connections", Default: "4096",
+		Usage:   "of those, connections that speak HTTP/2; more are not traced, and counted",
+		Memory:  "kernel memory of about 15 KiB for each that is open, up to this many",
+		binding: one(func(c *Config) *int { return &c.MaxHTTP2Connections }, countIn(16, 1<<18)),
+	},
+	{
 		Key: "ring_size", Flag: "ring-size", Default: "4MiB",
 		Usage:   "ring buffer between kernel and userspace; full, records are dropped and counted",
 		Memory:  "kernel memory, taken at start, exactly this much",

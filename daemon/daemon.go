@@ -135,7 +135,7 @@ func (d *Daemon) load() error {
 		Rate:           d.cfg.SampleRate,
 		IDKey:          d.cfg.IDKey,
 		IdleLimit:      d.cfg.IdleLimit,
-		MaxConnections: uint32(d.cfg.MaxConnections),
+		MaxConnections: uint32(d.cfg.MaxConnections), MaxHTTP2Connections: uint32(d.cfg.MaxHTTP2Connections),
 		RingBytes:      uint32(d.cfg.RingSize),
 		TrustContext:   d.cfg.TrustContext,
 		Peers:          d.cfg.Peers,

@@ -139,7 +139,7 @@ func (d *Daemon) programs() ([]admin.Program, error) {
 	}
 	var out []admin.Program
 	for _, p := range all {
-		if p.Name == "tap" || p.Name == "tap_unknown" {
+		if p.Name == "tap" || p.Name == "tap_unknown" || p.Name == "tap_http2" {
 			continue // runs as part of the stubs
 		}
 		a := admin.Program{Name: p.Name, RunCount: p.Runs, RunTimeNS: p.NS}

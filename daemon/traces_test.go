@@ -44,3 +44,26 @@ func TestTraceByItsFirstDigits(t *testing.T) {
 		}
 	}
 }
+
+// In a list a trace is named by what it began with: for people, with the path.
+func TestTitles(t *testing.T) {
+	for _, c := range []struct {
+		what string
+		span l7.Span
+		want string
+	}{
+		{"a request", l7.Span{Method: "GET", Path: "/a"}, "GET /a"},
+		{"a method that no standard knows is shown as it was sent", l7.Span{Method: "_OTHER", MethodOriginal: "BREW", Path: "/a"}, "BREW /a"},
+		{"CONNECT has no path", l7.Span{Method: "CONNECT"}, "CONNECT"},
+		{"an unknown method", l7.Span{Path: "/a"}, "HTTP /a"},
+		{"an unknown request", l7.Span{RequestUnknown: true}, "HTTP"},
+		{"a call", l7.Span{RPC: l7.GRPC, Method: "POST", Path: "/shop.Cart/Add"}, "shop.Cart/Add"},
+		{"a call by gRPC-Web", l7.Span{RPC: l7.GRPCWeb, Method: "POST", Path: "/shop.Cart/Add"}, "shop.Cart/Add"},
+		{"a call of what is no method", l7.Span{RPC: l7.GRPC, Method: "POST", Path: "/health"}, "/health"},
+		{"an unknown call", l7.Span{RPC: l7.GRPC, RequestUnknown: true}, "gRPC"},
+	} {
+		if got := spanTitle(&c.span); got != c.want {
+			t.Errorf("%s is %q, not %q", c.what, got, c.want)
+		}
+	}
+}

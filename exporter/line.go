@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"ambit/l7"
@@ -26,6 +27,7 @@ const (
 
 	minPath       = 20
 	unlimitedPath = 40
+	leastPath     = 8 // beside a status that is longer than its column
 )
 
 // columns says which columns a line of a given width has, and how wide the path is.
@@ -106,11 +108,12 @@ func appendLine(b []byte, s *l7.Span, st Style) []byte {
 	b = append(b, ' ')
 	b = appendColumn(b, methodText(s), columnMethod, false, true)
 	b = append(b, ' ')
-	b = appendColumn(b, pathText(s, st.Query), c.path, false, st.Width > 0)
-	b = append(b, ' ')
 	outcome, color := outcomeText(s)
+	status := statusColumns(outcome, c.path)
+	b = appendColumn(b, pathText(s, st, c.path+columnStatus-status), c.path+columnStatus-status, false, st.Width > 0)
+	b = append(b, ' ')
 	b = st.begin(b, color)
-	b = appendColumn(b, outcome, columnStatus, false, true)
+	b = appendColumn(b, outcome, status, false, true)
 	b = st.end(b, color)
 	b = append(b, ' ')
 	b = appendColumn(b, durationText(s.End-s.Start), columnDuration, true, true)
@@ -140,9 +143,19 @@ func serviceName(s *l7.Span) string {
 	return "?"
 }
 
-// methodText is the method as it was sent.
+// statusColumns is how many columns an outcome gets: names such as DEADLINE_EXCEEDED take what they lack from the
+// path, so that what follows stands where it does on every line.
+func statusColumns(outcome string, path int) int {
+	return max(columnStatus, min(len(outcome), columnStatus+path-leastPath))
+}
+
+// methodText is the method as it was sent, or that it was a call.
 func methodText(s *l7.Span) string {
 	switch {
+	case s.RPC == l7.GRPC:
+		return "gRPC"
+	case s.RPC == l7.GRPCWeb:
+		return "gRPCweb"
 	case s.MethodOriginal != "":
 		return s.MethodOriginal
 	case s.Method != "":
@@ -151,27 +164,58 @@ func methodText(s *l7.Span) string {
 	return "?"
 }
 
-func pathText(s *l7.Span, capture QueryCapture) string {
+// pathText is the path and what is shown of the query, or the method of a call. A call's method that has no room
+// goes without its package.
+func pathText(s *l7.Span, st Style, columns int) string {
 	path := s.Path
-	if path == "" {
+	if s.RPC != l7.NoRPC {
+		if method, original := s.RPCMethod(); original == "" && method != "" {
+			if st.Width > 0 && cellsOf(method) > columns {
+				service := strings.LastIndexByte(method, '/')
+				method = method[strings.LastIndexByte(method[:service], '.')+1:]
+			}
+			return method
+		}
+	}
+	switch {
+	case path != "":
+	case s.RequestUnknown:
+		return "?"
+	default:
 		path = serverHost(s.Host) // CONNECT
 	}
-	if !s.HasQuery || capture == QueryNone {
+	if !s.HasQuery || st.Query == QueryNone {
 		return path
 	}
-	return string(appendQuery(append([]byte(path), '?'), s.Query, capture))
+	return string(appendQuery(append([]byte(path), '?'), s.Query, st.Query))
 }
 
 // outcomeText is the status, or how the exchange ended without a whole response; and its colour.
 func outcomeText(s *l7.Span) (text, color string) {
-	failure := failureOf(s)
+	call, failure := outcomeOf(s)
 	switch failure {
-	case "connection_closed":
+	case failureClosed:
 		return "closed", colorError
-	case "connection_reset":
+	case failureReset:
 		return "reset", colorError
-	case "timeout":
+	case failureIdle:
 		return "timeout", colorError
+	}
+	switch {
+	case call != "":
+		switch {
+		case failure != "":
+			return call, colorError
+		case call != l7.GRPCOK.String():
+			return call, colorWarn
+		}
+		return call, ""
+	case s.RPC == l7.GRPC && failure == "" && s.Status == 200:
+		return "-", "" // 200 would say that it went well
+	case s.Ending == l7.EndedByStreamReset, s.Ending == l7.EndedByRefusal:
+		if statusFailure(s) == "" {
+			return failure, colorError
+		}
 	}
 	text = strconv.Itoa(s.Status)
 	switch {

@@ -102,11 +102,98 @@ func TestLine(t *testing.T) {
 	}
 }
 
+func TestLineOfACall(t *testing.T) {
+	cases := []struct {
+		what   string
+		width  int
+		change func(*l7.Span)
+		want   string
+	}{
+		{
+			"to a file everything is there, and the duration stands where it always does", 0, func(*l7.Span) {},
+			"12:30:15.250 CLIENT frontend         gRPC    shop.v1.Cart/AddItem                   NOT_FOUND  2.00ms 10.244.1.17 -> 10.96.12.7:80           4bf92f35 head",
+		},
+		{
+			"OK takes no more than 200", 0, func(s *l7.Span) { s.GRPCStatus = l7.GRPCOK },
+			"12:30:15.250 CLIENT frontend         gRPC    shop.v1.Cart/AddItem                     OK       2.00ms 10.244.1.17 -> 10.96.12.7:80           4bf92f35 head",
+		},
+		{
+			"without room a method has no package", 80, func(*l7.Span) {},
+			"12:30:15.250 CLIENT frontend         gRPC    Cart/AddItem      NOT_FOUND  2.00ms",
+		},
+		{
+			"what has no room even so is cut", 80, func(s *l7.Span) { s.GRPCStatus = l7.GRPCFailedPrecondition },
+			"12:30:15.250 CLIENT frontend         gRPC    Cart/Ad… FAILED_PRECONDITI…  2.00ms",
+		},
+		{
+			"an unknown method is a question mark", 80, func(s *l7.Span) { s.Path, s.RequestUnknown = "", true },
+			"12:30:15.250 CLIENT frontend         gRPC    ?                 NOT_FOUND  2.00ms",
+		},
+		{
+			"what is no method is shown as it was sent", 80, func(s *l7.Span) { s.Path, s.GRPCStatus, s.Status = "/health", l7.NoGRPCStatus, 503 },
+			"12:30:15.250 CLIENT frontend         gRPC    /health         UNAVAILABLE  2.00ms",
+		},
+		{
+			"no status is a dash, as 200 would say that it went well", 80, func(s *l7.Span) { s.GRPCStatus, s.ResponseUnknown = l7.NoGRPCStatus, true },
+			"12:30:15.250 CLIENT frontend         gRPC    Cart/AddItem        -        2.00ms",
+		},
+		{
+			"a status of HTTP stands in where the server gave no other", 80, func(s *l7.Span) { s.Kind, s.GRPCStatus, s.Status = l7.Server, l7.NoGRPCStatus, 404 },
+			"12:30:15.250 SERVER frontend         gRPC    Cart/AddItem        404      2.00ms",
+		},
+		{
+			"a connection ends as it does for a request", 80, func(s *l7.Span) { s.GRPCStatus, s.Ending = l7.NoGRPCStatus, l7.EndedByClose },
+			"12:30:15.250 CLIENT frontend         gRPC    Cart/AddItem        closed   2.00ms",
+		},
+		{
+			"gRPC-Web says that its status may be out of sight", 80, func(s *l7.Span) { s.RPC, s.GRPCStatus = l7.GRPCWeb, l7.NoGRPCStatus },
+			"12:30:15.250 CLIENT frontend         gRPCweb Cart/AddItem        200      2.00ms",
+		},
+		{
+			"a request's stream ends with its code", 80, func(s *l7.Span) {
+				s.RPC, s.Method, s.Path, s.Ending, s.ErrorCode = l7.NoRPC, "GET", "/a", l7.EndedByStreamReset, l7.EnhanceYourCalm
+			},
+			"12:30:15.250 CLIENT frontend         GET     /a        ENHANCE_YOUR_CALM  2.00ms",
+		},
+		{
+			"one that GOAWAY gave back was refused", 80, func(s *l7.Span) {
+				s.RPC, s.Method, s.Path, s.Status, s.Ending = l7.NoRPC, "GET", "/a", 0, l7.EndedByRefusal
+			},
+			"12:30:15.250 CLIENT frontend         GET     /a           REFUSED_STREAM  2.00ms",
+		},
+		{
+			"an unknown path of a request is a question mark too", 80, func(s *l7.Span) { s.RPC, s.Method, s.Path, s.RequestUnknown = l7.NoRPC, "", "", true },
+			"12:30:15.250 CLIENT frontend         ?       ?                   200      2.00ms",
+		},
+	}
+	for _, c := range cases {
+		t.Run(c.what, func(t *testing.T) {
+			s := exampleCall()
+			c.change(s)
+			got := Line(s, Style{Width: c.width})
+			if strings.TrimRight(got, " ") != c.want {
+				t.Errorf("\n%q is not\n%q", got, c.want)
+			}
+			if n := columnsOf(got); c.width > 0 && n > c.width {
+				t.Errorf("%d columns on a terminal of %d", n, c.width)
+			}
+		})
+	}
+	for code, color := range map[l7.GRPCCode]string{l7.GRPCInternal: colorError, l7.GRPCNotFound: colorWarn} {
+		s := exampleCall()
+		s.Kind, s.GRPCStatus = l7.Server, code
+		if got := Line(s, Style{Color: true}); !strings.Contains(got, "\x1b["+color+"m"+code.String()) {
+			t.Errorf("%v has not the colour %s in %q", code, color, got)
+		}
+	}
+}
+
 func TestLinesFitEveryWidth(t *testing.T) {
-	s := exampleSpan()
+	s, call := exampleSpan(), exampleCall()
 	s.Path = "/" + strings.Repeat("日x\x00", 50)
+	call.Path, call.GRPCStatus = "/"+strings.Repeat("日.x\x00", 50)+"/m", l7.GRPCFailedPrecondition
 	for width := columnsAlways + minPath; width < 250; width++ {
-		for _, line := range []string{Line(s, Style{Width: width}), Header(Style{Width: width})} {
+		for _, line := range []string{Line(s, Style{Width: width}), Line(call, Style{Width: width}), Header(Style{Width: width})} {
 			if n := columnsOf(line); n > width {
 				t.Errorf("%d columns on a terminal of %d: %q", n, width, line)
 			}

@@ -105,7 +105,7 @@ func (t *Trace) appendSpan(b []byte, ts *TraceSpan, st Style, c waterfallColumns
 	b = append(appendColumn(b, ts.title(), c.service, false, true), ' ')
 	b = append(appendColumn(b, s.Kind.String(), columnKind, false, true), ' ')
 	b = append(appendColumn(b, methodText(s), c.method, false, true), ' ')
-	b = append(appendColumn(b, pathText(s, st.Query), c.path, false, true), ' ')
+	b = append(appendColumn(b, pathText(s, st, c.path), c.path, false, true), ' ')
 	b = st.begin(b, color)
 	b = appendColumn(b, outcome, c.status, false, true)
 	b = st.end(b, color)

@@ -46,6 +46,30 @@ frontend    SERVER GET    /api/v1/items/4711      200        0µs   100ms ██
 	}
 }
 
+func TestWaterfallOfCalls(t *testing.T) {
+	st := NewStore(10, 1<<20)
+	root := inTrace(7, 1, 0, l7.Server, 0, 100)
+	call := exampleCall()
+	call.TraceID, call.SpanID, call.ParentID = root.TraceID, [8]byte{7: 2}, root.SpanID
+	call.Start, call.End = root.Start+10e6, root.Start+60e6
+	served := *call
+	served.SpanID, served.ParentID, served.Kind, served.Resource = [8]byte{7: 3}, call.SpanID, l7.Server, backend
+	for _, s := range []*l7.Span{root, call, &served} {
+		st.Add(s)
+	}
+	tr, _ := st.Trace(traceID(7))
+	got := Waterfall(&tr, Style{Width: 110, Query: QueryNone})
+	want := `trace 00000000000000000000000000000007  3 spans  2 services  100ms  1 error  2026-09-01T12:30:15.25Z
+SERVICE     KIND   METHOD PATH                       STATUS     OFFSET    TOOK
+frontend    SERVER GET    /api/v1/items/4711         200           0µs   100ms ███████████████████████████████
+  frontend  CLIENT gRPC   shop.v1.Cart/AddItem       NOT_FOUND  10.0ms  50.0ms    ████████████████
+    backend SERVER gRPC   shop.v1.Cart/AddItem       NOT_FOUND  10.0ms  50.0ms    ████████████████
+`
+	if got != want {
+		t.Errorf("it is\n%s\nnot\n%s", got, want)
+	}
+}
+
 // Whatever the texts, each column begins where its heading does, and the outcome is never cut off.
 func TestWaterfallColumns(t *testing.T) {
 	st := NewStore(10, 1<<20)

@@ -51,7 +51,7 @@ static always_inline int open_block(struct walk *w, struct half *half)
 	if (!ex)
 		return 0;
 	ex->end_ns = w->a->now;
-	if (ex->progress & STREAM_HEADED) {
+	if (ex->progress == STREAM_HEADED) {
 		block->kind = BLOCK_TRAILERS;
 		return 0;
 	}
@@ -70,8 +70,6 @@ static always_inline void close_block(struct walk *w, struct open_block *block, 
 		if (!(ex->flags & EXCHANGE_TRACE_HEADER))
 			ex->flags &= ~EXCHANGE_PARENT_HEADER;
 		sample(ex);
-		if (block->ends)
-			ex->progress |= STREAM_ASKED;
 		return;
 	case BLOCK_RESPONSE:
 		if (ex->status >= 100 && ex->status < 200) {
@@ -79,7 +77,7 @@ static always_inline void close_block(struct walk *w, struct open_block *block, 
 			ex->first_ns = 0;
 			return;
 		}
-		ex->progress |= STREAM_HEADED;
+		ex->progress = STREAM_HEADED;
 		break;
 	case BLOCK_NOBODYS:
 		return;
@@ -89,7 +87,7 @@ static always_inline void close_block(struct walk *w, struct open_block *block, 
 }
 
 /* Keeps the field that the piece broke off. */
-static always_inline bool carry_field(struct walk *w, struct open_block *block, const struct piece *piece)
+static __noinline bool carry_field(struct walk *w, struct open_block *block, const struct piece *piece)
 {
 	struct part_key key = { w->flow->id, w->a->side };
 	__u32 idx = piece->idx, n = piece->len - idx;
@@ -115,7 +113,7 @@ static always_inline bool carry_field(struct walk *w, struct open_block *block, 
 }
 
 /* Puts what was carried over before the new bytes; answers how many bytes that is. */
-static always_inline __u32 resume_field(struct walk *w, struct open_block *block, struct piece *piece)
+static __noinline __u32 resume_field(struct walk *w, struct open_block *block, struct piece *piece)
 {
 	struct part_key key = { w->flow->id, w->a->side };
 	__u32 n = 0;
@@ -128,7 +126,7 @@ static always_inline __u32 resume_field(struct walk *w, struct open_block *block
 		return 0;
 	n = kept->len;
 	opaque(n);
-	if (n > FRAGMENT_MAX || !n)
+	if (n > FRAGMENT_MAX)
 		return 0;
 	copy_bytes(piece->bytes, n, kept->bytes);
 	bpf_map_delete_elem(&fragments, &key);

@@ -314,7 +314,13 @@ static always_inline void feed(struct tap *t, struct flow *f)
 		a->side = side;
 		a->seq = t->parts->seg.seq;
 		a->ack = t->parts->seg.ack;
-		read_segment(t->skb, f, a);
+		if (f->protocol != PROTOCOL_HTTP2)
+			http1_segment(t->skb, f, a);
+		/* HTTP/1 may have found it to be HTTP/2, and left the rest. */
+		if (f->protocol == PROTOCOL_HTTP2) {
+			t->parts->fingerprint = t->fingerprint;
+			bpf_tail_call(t->skb, &taps, TAP_HTTP2);
+		}
 	}
 	if (t->parts->seg.flags & (TCP_FIN | TCP_RST) || f->finned)
 		closing(f, side, t->parts->seg.seq + t->parts->seg.len, t->parts->seg.flags, bpf_ktime_get_ns());
@@ -358,17 +364,23 @@ static always_inline void new_connection(struct tap *t)
 	end_flow(f, &t->fingerprint);
 }
 
-static always_inline void feed_locked(struct tap *t, struct flow *f)
+/* The packet was read. */
+static always_inline void let_go(struct tap *t, struct flow *f)
 {
-	if (!lock_flow(f, t->fingerprint))
-		return;
-	feed(t, f);
 	bool ended = f->ended;
 	if (ended)
 		retire(f);
 	unlock_flow(f);
 	if (ended)
 		release(t);
+}
+
+static always_inline void feed_locked(struct tap *t, struct flow *f)
+{
+	if (!lock_flow(f, t->fingerprint))
+		return;
+	feed(t, f);
+	let_go(t, f);
 }
 
 /* One packet at one hook of a tapped namespace. */
@@ -406,6 +418,40 @@ static always_inline void tap_unknown_packet(struct tap *t)
 	find_ends(t);
 	if (take_up(t))
 		bpf_tail_call(t->skb, &taps, TAP_PACKET);
+}
+
+/* A function of its own: what it needs on the stack must not add to what the parser does. */
+static __noinline int let_go_last(struct __sk_buff *skb, struct flow *f)
+{
+	struct tap t = tap_of(skb);
+
+	if (!t.parts)
+		return 0;
+	t.fingerprint = t.parts->fingerprint;
+	t.sk = sender_here(&t);
+	let_go(&t, f);
+	return 0;
+}
+
+/*
+ * The same packet, where its flow speaks HTTP/2. The flow is locked; what was found out about both is in the parts. It is a
+ * program of its own for the same reason.
+ */
+static always_inline void tap_http2_packet(struct __sk_buff *skb, struct tap_parts *parts)
+{
+	const struct arrival *a = &parts->arrival;
+	__u64 fingerprint = parts->fingerprint;
+	struct flow *f = bpf_map_lookup_elem(&flows, &fingerprint);
+
+	if (!f)
+		return;
+	http2_segment(skb, f, a);
+	if (parts->seg.flags & (TCP_FIN | TCP_RST) || f->finned)
+		closing(f, a->side, a->seq + a->end, parts->seg.flags, bpf_ktime_get_ns());
+	if (f->ended)
+		let_go_last(skb, f);
+	else
+		unlock_flow(f);
 }
 
 /* The last of a socket: what still waits for a response will not get one. */

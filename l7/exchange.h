@@ -83,6 +83,8 @@ __noinline int conclude(struct flow *f, struct exchange *ex, __u32 ending, __u64
 	if (!ex->stream) {
 		/* Of HTTP/1 one response is read at a time, and one request. */
 		ex->status = f->response.status;
+		if (ex->status)
+			ex->grpc_status = f->response.grpc_status;
 		ex->first_ns = f->response.first_ns;
 		ex->response_body = f->half[SIDE_ACCEPTOR].body;
 		if (ex == &f->exchange)

@@ -39,12 +39,10 @@ static always_inline __u32 wanted_of(__u32 kind)
 	return 0;
 }
 
-/* By what name read_context knows a header. */
-static always_inline __u64 context_name(__u32 id)
+/* By what name take_b3 knows a header. */
+static always_inline __u64 b3_name(__u32 id)
 {
 	switch (id) {
-	case HEADER_TRACEPARENT:
-		return NAME_TRACEPARENT;
 	case HEADER_B3:
 		return NAME_B3;
 	case HEADER_B3_TRACE:
@@ -72,7 +70,6 @@ static always_inline __u16 read_status(const __u8 *v, __u32 len)
 __noinline int take_field(struct exchange *ex, struct window *win, __u32 id, __u32 len, __u32 kind)
 {
 	__u32 field;
-	__u64 n;
 
 	if (!ex || !win || !len)
 		return 0;
@@ -112,25 +109,13 @@ __noinline int take_field(struct exchange *ex, struct window *win, __u32 id, __u
 		ex->status = read_status(win->bytes, len);
 		return 0;
 	case HEADER_GRPC_STATUS:
-		n = read_number(win, 0, len);
-		if (n < GRPC_STATUS_NONE)
-			ex->grpc_status = n;
+		ex->grpc_status = read_grpc_status(win, 0, len);
 		return 0;
 	default:
 		field = FIELDS;
 	}
 	if (field != FIELDS)
 		keep(ex, win, 0, len, field);
-	if (!(kind & BLOCK_TRUSTED))
-		return 0;
-	if (len > VALUE_MAX)
-		len = VALUE_MAX;
-	if (id == HEADER_TRACESTATE)
-		read_tracestate(ex, win, 0, len);
-	else if (id == HEADER_REQUEST_ID)
-		take_request_id(ex, win, 0, len);
-	else if (id >= HEADER_TRACEPARENT)
-		read_context(ex, win, context_name(id), len);
 	return 0;
 }
 
@@ -142,6 +127,24 @@ struct fields {
 	struct exchange *ex;
 	struct window *win;
 };
+
+/* A field that matters, as above, and what it says of the trace. */
+static always_inline void use_field(struct fields *f, __u32 id, __u32 len)
+{
+	take_field(f->ex, f->win, id, len, f->block->kind);
+	if (id < HEADER_TRACESTATE || !(f->block->kind & BLOCK_TRUSTED))
+		return;
+	if (len > VALUE_MAX)
+		len = VALUE_MAX;
+	if (id == HEADER_TRACESTATE)
+		read_tracestate(f->ex, f->win, 0, len);
+	else if (id == HEADER_TRACEPARENT)
+		take_traceparent(f->ex, f->win, 0, len);
+	else if (id == HEADER_REQUEST_ID)
+		take_request_id(f->ex, f->win, 0, len);
+	else
+		take_b3(f->ex, f->win, b3_name(id), len);
+}
 
 static always_inline long broken_field(struct fields *f)
 {
@@ -173,7 +176,7 @@ static always_inline long indexed_field(struct fields *f, __u32 n)
 			return 0;
 		store64(f->win->bytes, *(const volatile __u64 *)s->text);
 		store64(f->win->bytes + 8, *(const volatile __u64 *)(s->text + 8));
-		take_field(f->ex, f->win, s->name, s->len, f->block->kind);
+		take_field(f->ex, f->win, s->name, s->len, f->block->kind); /* none of them says anything of the trace */
 		return 0;
 	}
 	n -= STATIC_ENTRIES + 1;
@@ -189,7 +192,7 @@ static always_inline long indexed_field(struct fields *f, __u32 n)
 		unknown_field(f);
 	} else if (f->piece->wanted >> (e->name & 31) & 1) {
 		load_value(f->table, f->win, e->at, e->len);
-		take_field(f->ex, f->win, e->name, e->len, f->block->kind);
+		use_field(f, e->name, e->len);
 	}
 	return 0;
 }
@@ -331,7 +334,7 @@ static long hpack_field(__u64 i, struct fields *f)
 	if (insert)
 		insert_entry(f->table, f->win, id, name_len, value_len);
 	if (wanted)
-		take_field(f->ex, f->win, id, value_len, f->block->kind);
+		use_field(f, id, value_len);
 	return 0;
 }
 

@@ -159,11 +159,12 @@ static always_inline void read_encoding(struct half *half, const struct window *
 #define NAME_EXPECT WORD('e', 'x', 'p', 'e', 'c', 't', ':', 0)
 #define NAME_ENCODING WORD('t', 'r', 'a', 'n', 's', 'f', 'e', 'r')
 #define NAME_UPGRADE WORD('u', 'p', 'g', 'r', 'a', 'd', 'e', ':')
+#define NAME_GRPC_STATUS WORD('g', 'r', 'p', 'c', '-', 's', 't', 'a')
 #define NAME_TYPE WORD('c', 'o', 'n', 't', 'y', 'p', 'e', ':') /* content-type, which begins as content-length does */
 
 /* The first letters of those, of a request and of a response. */
 #define LETTER(c) (1U << ((c) - 'a'))
-#define LETTERS_RESPONSE (LETTER('t') | LETTER('c') | LETTER('u'))
+#define LETTERS_RESPONSE (LETTER('t') | LETTER('c') | LETTER('u') | LETTER('g'))
 #define LETTERS_REQUEST (LETTERS_RESPONSE | LETTER('e') | LETTER('h') | LETTER('b') | LETTER('x'))
 
 /*
@@ -189,7 +190,7 @@ static always_inline bool is_dull(const __u8 *b, __u32 letters)
 		return third != 'r' && third != 'b';
 	}
 	return two != ('e' | 'x' << 8) && two != ('t' | 'r' << 8) && two != ('h' | 'o' << 8) &&
-	       two != ('u' | 's' << 8) && two != ('u' | 'p' << 8) && two != ('b' | '3' << 8);
+	       two != ('u' | 's' << 8) && two != ('u' | 'p' << 8) && two != ('g' | 'r' << 8) && two != ('b' | '3' << 8);
 }
 
 /*
@@ -215,6 +216,7 @@ static always_inline __u32 find_line(struct window *win, __u32 filled, __u32 let
 		__u32 start = *(volatile __u32 *)&win->idx;
 		if (at >= filled)
 			break;
+		opaque(start);
 		if (start >= LINE_MAX || !is_dull(win->bytes + start, letters)) {
 			win->found = at;
 			break;
@@ -248,7 +250,10 @@ static always_inline __u64 header_name(const __u8 *b, __u32 side, __u32 *skip)
 	}
 	if (side == SIDE_ACCEPTOR) {
 		*skip = 8;
-		return name == NAME_UPGRADE ? NAME_UPGRADE : 0;
+		if (name == NAME_UPGRADE)
+			return NAME_UPGRADE;
+		NAME(NAME_GRPC_STATUS, 4, 't', 'u', 's', ':', 0, 0, 0, 0)
+		return 0;
 	}
 	if ((name & FIRST(5)) == NAME_HOST) {
 		*skip = 5;
@@ -274,6 +279,13 @@ static always_inline __u64 header_name(const __u8 *b, __u32 side, __u32 *skip)
 	return 0;
 }
 
+static always_inline __u16 read_grpc_status(const struct window *win, __u32 idx, __u32 len)
+{
+	__u64 n = read_number(win, idx, len);
+
+	return n < GRPC_STATUS_NONE ? n : GRPC_STATUS_NONE;
+}
+
 /* Whether it is gRPC. */
 static always_inline void read_content_type(struct exchange *ex, const __u8 *v, __u32 len)
 {
@@ -286,7 +298,15 @@ static always_inline void read_content_type(struct exchange *ex, const __u8 *v, 
 		ex->flags |= EXCHANGE_GRPC_WEB;
 }
 
-/* x-request-id. A function of its own: its stack is a large part of what all that call each other have. */
+/* These are functions of their own: their stacks are a large part of what all that call each other have. */
+__noinline int take_traceparent(struct exchange *ex, const struct window *win, __u32 idx, __u32 len)
+{
+	if (!ex || !win || idx >= LINE_MAX || len > LINE_MAX)
+		return 0;
+	read_traceparent(ex, win->bytes + idx, len);
+	return 0;
+}
+
 __noinline int take_request_id(struct exchange *ex, const struct window *win, __u32 idx, __u32 len)
 {
 	if (!ex || !win || idx >= LINE_MAX || len > LINE_MAX)
@@ -295,17 +315,15 @@ __noinline int take_request_id(struct exchange *ex, const struct window *win, __
 	return 0;
 }
 
-/* A header of tracing context other than tracestate and x-request-id; value as trim says. A global function: verified once. */
-__noinline int read_context(struct exchange *ex, const struct window *win, __u64 name, __u32 value)
+/* A header of b3; value as trim says. A global function: verified once. */
+__noinline int take_b3(struct exchange *ex, const struct window *win, __u64 name, __u32 value)
 {
 	__u32 idx = value >> 16, len = value & 0xffff;
 
 	if (!ex || !win || idx >= LINE_MAX || len > LINE_MAX)
 		return 0;
 	const __u8 *v = win->bytes + idx;
-	if (name == NAME_TRACEPARENT)
-		read_traceparent(ex, v, len);
-	else if (name == NAME_B3)
+	if (name == NAME_B3)
 		read_b3(ex, v, len);
 	else if (name == NAME_B3_TRACE)
 		read_b3_trace(ex, v, len);
@@ -355,6 +373,8 @@ static always_inline void header(struct walk *w, struct half *half, __u32 idx, _
 	}
 	if (name == NAME_UPGRADE)
 		w->flow->h2c = len == 3 && (to_lower(load64(win->bytes + idx)) & FIRST(3)) == WORD('h', '2', 'c', 0, 0, 0, 0, 0);
+	if (name == NAME_GRPC_STATUS)
+		w->flow->response.grpc_status = read_grpc_status(win, idx, len);
 	if (w->a->side != SIDE_OPENER)
 		return;
 	if (name == NAME_TYPE) {
@@ -385,10 +405,12 @@ static always_inline void header(struct walk *w, struct half *half, __u32 idx, _
 
 	if (name == NAME_TRACESTATE)
 		read_tracestate(ex, win, idx, idx + len);
+	else if (name == NAME_TRACEPARENT)
+		take_traceparent(ex, win, idx, len);
 	else if (name == NAME_REQUEST_ID)
 		take_request_id(ex, win, idx, len);
 	else if (name != NAME_HOST && name != NAME_USER_AGENT)
-		read_context(ex, win, name, value);
+		take_b3(ex, win, name, value);
 }
 
 #endif

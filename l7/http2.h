@@ -127,20 +127,16 @@ static always_inline void http2_confirmed(struct flow *f, __u32 side, __u32 ack)
 	http2_gap(f, side, gap);
 }
 
-/* The last byte of a frame was seen. */
+/* The last byte of a frame was seen: it may be the last one of a response. */
 static always_inline void frame_end(struct walk *w, struct half *half)
 {
 	struct flow *f = w->flow;
 
 	between_frames(half);
-	if (half->frame.type != FRAME_DATA || !(half->frame.flags & FLAG_END_STREAM))
+	if (w->a->side != SIDE_ACCEPTOR || half->frame.type != FRAME_DATA || !(half->frame.flags & FLAG_END_STREAM))
 		return;
 	struct exchange *ex = find_stream(f, half->frame.stream);
-	if (!ex)
-		return;
-	if (w->a->side == SIDE_OPENER)
-		ex->progress |= STREAM_ASKED;
-	else
+	if (ex)
 		conclude_stream(f, ex, ENDING_RESPONSE, 0, w->a->now);
 }
 
@@ -556,8 +552,9 @@ __noinline int begin_http2(struct flow *f, __u32 preface, __u32 complete)
 	if (!f)
 		return 0;
 	struct http2 *fresh;
+	__u64 id = f->id;
 
-	if (bpf_map_update_elem(&http2s, &f->id, (void *)&new_http2, BPF_ANY) || !(fresh = http2_of(f))) {
+	if (bpf_map_update_elem(&http2s, &id, (void *)&new_http2, BPF_ANY) || !(fresh = http2_of(f))) {
 		count(STAT_HTTP2_FULL);
 		drop_all(f, STAT_DROP_LIMIT);
 		give_up(f);

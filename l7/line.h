@@ -127,6 +127,7 @@ static always_inline void status_line(struct walk *w, struct half *half, __u32 i
 		count(STAT_RESYNC);
 	half->resynced = 0;
 	f->response.status = hundreds * 100 + tens * 10 + ones;
+	f->response.grpc_status = GRPC_STATUS_NONE;
 	f->h2c = 0;
 	half->state = HALF_HEAD;
 	half->framing = FRAMING_NONE;

@@ -1,19 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
-/* Which parser a flow's segments go to, and what its end means to that. */
+/* What the end of a connection means to the protocol that it speaks. */
 #ifndef AMBIT_PROTOCOL_H
 #define AMBIT_PROTOCOL_H
 
 #include "http1.h"
-
-/* Takes one segment of a direction through the flow's parser. The flow is locked. */
-static always_inline void read_segment(struct packet *packet, struct flow *f, const struct arrival *a)
-{
-	if (f->protocol != PROTOCOL_HTTP2)
-		http1_segment(packet, f, a);
-	/* HTTP/1 may have found it to be HTTP/2, and left the rest. */
-	if (f->protocol == PROTOCOL_HTTP2)
-		http2_segment(packet, f, a);
-}
 
 /* The connection is over. */
 __noinline int over(struct flow *f, __u32 ending, __u64 now)
@@ -96,7 +86,8 @@ static always_inline void retire(struct flow *f)
 	if (h) {
 		forget_block(f, &h->block[SIDE_OPENER], SIDE_OPENER);
 		forget_block(f, &h->block[SIDE_ACCEPTOR], SIDE_ACCEPTOR);
-		bpf_map_delete_elem(&http2s, &f->id);
+		__u64 id = f->id;
+		bpf_map_delete_elem(&http2s, &id);
 	}
 	f->fingerprint = 0;
 }

@@ -20,8 +20,8 @@ enum header_id {
 	HEADER_USER_AGENT,
 	HEADER_GRPC_STATUS,
 	HEADER_GRPC_MESSAGE,
-	HEADER_TRACESTATE,
-	HEADER_TRACEPARENT, /* this and what follows is read as context */
+	HEADER_TRACESTATE, /* this and what follows says something of the trace */
+	HEADER_TRACEPARENT,
 	HEADER_REQUEST_ID,
 	HEADER_B3,
 	HEADER_B3_TRACE,

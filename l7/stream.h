@@ -34,13 +34,15 @@ const volatile struct http2 new_http2 = {
 const volatile struct fragment new_fragment = {};
 
 enum stream_progress {
-	STREAM_ASKED = 1, /* the request ended */
-	STREAM_HEADED = 2, /* the head of the final response was seen whole */
+	STREAM_ASKED, /* the response's head is to come */
+	STREAM_HEADED, /* the head of the final response was seen whole */
 };
 
 static always_inline struct http2 *http2_of(struct flow *f)
 {
-	return bpf_map_lookup_elem(&http2s, &f->id);
+	__u64 id = f->id;
+
+	return bpf_map_lookup_elem(&http2s, &id);
 }
 
 static __noinline struct exchange *find_stream(struct flow *f, __u32 stream)
@@ -80,13 +82,16 @@ static always_inline struct exchange *add_stream(struct flow *f, struct http2 *h
 	if (h->waiting >= STREAMS_MAX)
 		return 0;
 	bpf_loop(STREAMS_MAX, try_slot, &s, 0);
+	if (s.found >= STREAMS_MAX)
+		return 0;
 	__u32 slot = s.found;
-	if (slot >= STREAMS_MAX || bpf_map_update_elem(&waiting, &key, (void *)&new_exchange, BPF_ANY))
+	if (bpf_map_update_elem(&waiting, &key, (void *)&new_exchange, BPF_ANY))
 		return 0;
 	struct exchange *ex = bpf_map_lookup_elem(&waiting, &key);
 	if (!ex)
 		return 0;
-	h->streams[slot] = stream;
+	opaque(slot);
+	h->streams[slot & (STREAMS_MAX - 1)] = stream;
 	h->waiting++;
 	ex->slot = slot;
 	ex->ends = f->exchange.ends;
@@ -107,7 +112,7 @@ static always_inline struct exchange *begin_stream(struct flow *f, struct http2 
 	ex->first_ns = 0;
 	ex->response_body = 0;
 	ex->status = 0;
-	ex->progress = 0;
+	ex->progress = STREAM_ASKED;
 	ex->end_ns = f->begun_ns;
 	see(ex);
 	return ex;

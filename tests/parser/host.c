@@ -209,7 +209,10 @@ static void feed_segment(void)
 		struct packet p = { bytes, a.end };
 		__u64 before = report.steps;
 		stain_window();
-		read_segment(&p, flow, &a);
+		if (flow->protocol != PROTOCOL_HTTP2)
+			http1_segment(&p, flow, &a);
+		if (flow->protocol == PROTOCOL_HTTP2)
+			http2_segment(&p, flow, &a);
 		/* A byte is looked at twice at most: in the window, and again where its line began late in it. */
 		__u64 took = report.steps - before, allowed = 2 * (__u64)a.end + 300;
 		if (took > allowed && took - allowed > report.most_steps)
