@@ -91,12 +91,18 @@ func fileTree(t testing.TB, dir string) string {
 
 func newNginx(t testing.TB, n *network) *webServer {
 	t.Helper()
+	return newNginxFor(t, n, 1_000_000)
+}
+
+// newNginxFor is nginx that gives a connection up after so many requests.
+func newNginxFor(t testing.TB, n *network, requests int) *webServer {
+	t.Helper()
 	dir := t.TempDir()
 	fileTree(t, dir)
 	s := &webServer{name: "nginx", port: n.port(nginxPort), files: true, log: &log[line]{path: filepath.Join(dir, "log")}}
 	text, err := os.ReadFile("testdata/nginx.conf")
 	stage.Must(t, err)
-	config := strings.NewReplacer("{{dir}}", dir, "{{port}}", fmt.Sprint(s.port)).Replace(string(text))
+	config := strings.NewReplacer("{{dir}}", dir, "{{port}}", fmt.Sprint(s.port), "{{requests}}", fmt.Sprint(requests)).Replace(string(text))
 	stage.Must(t, os.WriteFile(filepath.Join(dir, "nginx.conf"), []byte(config), 0o600))
 	s.process = start(t, n.server, s.port, harness.Program{Path: "nginx", Args: []string{"-p", dir, "-c", filepath.Join(dir, "nginx.conf")}})
 	return s
