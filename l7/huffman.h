@@ -167,7 +167,7 @@ static always_inline long huffman_symbols(struct huffman *h, bool keep)
 			__u32 to = len & (WINDOW_BYTES - 1);
 			opaque(to);
 			if (to < WINDOW_BYTES)
-				h->win->bytes[to] = code;
+				*(h->win->bytes + to) = code; /* or in the slack */
 		}
 		bit = next;
 		len++;

@@ -51,16 +51,15 @@ func (c conversation) stream(side int) []byte {
 // the bytes of both sides in the order in which they are said.
 func (c conversation) segments(cuts ...int) []segment {
 	next := [2]uint32{openerISN + 1, acceptorISN + 1}
+	cuts = slices.Sorted(slices.Values(cuts))
 	var out []segment
 	at := 0
 	for _, t := range c {
 		from := 0
 		for from < len(t.text) || t.text == "" {
 			to := len(t.text)
-			for _, cut := range cuts {
-				if cut > at+from && cut < at+to {
-					to = cut - at
-				}
+			if i, _ := slices.BinarySearch(cuts, at+from+1); i < len(cuts) && cuts[i] < at+to {
+				to = cuts[i] - at
 			}
 			g := segment{side: t.side, seq: next[t.side], ack: next[1-t.side], bytes: []byte(t.text[from:to])}
 			if to == len(t.text) {

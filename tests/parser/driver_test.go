@@ -54,6 +54,18 @@ func (s *script) connect(joined bool) {
 	s.u32(acceptorISN)
 }
 
+// join begins a connection that was open before; http2: its first segment said that it speaks HTTP/2.
+func (s *script) join(http2 bool) {
+	s.WriteByte('N')
+	if http2 {
+		s.WriteByte(2)
+	} else {
+		s.WriteByte(1)
+	}
+	s.u32(openerISN)
+	s.u32(acceptorISN)
+}
+
 func (s *script) flag(on bool) {
 	if on {
 		s.WriteByte(1)
