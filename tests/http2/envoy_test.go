@@ -49,7 +49,7 @@ func TestEnvoy(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, _, target := n.addresses(proxy.port)
-			plan := connection{Address: target.String(), Authority: c.authority, Streams: 1, Requests: numbered(mixed, 1), alone: true}
+			plan := connection{Address: target.String(), Authority: c.authority, Streams: 1, Requests: numbered(byCurl, 1), alone: true}
 			clientLines := map[string]line{}
 			for _, r := range plan.Requests {
 				one := plan

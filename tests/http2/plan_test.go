@@ -2,6 +2,7 @@ package http2
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -75,6 +76,9 @@ var mixed = []asked{
 	want("/"+strings.Repeat("long/", 80)+"?", 200, 1),
 	want("/huffman?", 200, 1).with("x-binary", strings.Repeat("<>{}|^`\\", 40)),
 }
+
+// byCurl are those that curl makes: it goes when it has the whole body, and may not wait for trailers.
+var byCurl = slices.DeleteFunc(slices.Clone(mixed), func(r asked) bool { return strings.HasSuffix(r.Headers["x-want"], "trailers") })
 
 // evicting are requests whose headers leave little of a table of 4 KiB from one request to the next.
 var evicting = func() (all []asked) {

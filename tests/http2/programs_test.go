@@ -42,15 +42,14 @@ func TestProgramsInMesh(t *testing.T) {
 // converse lets one client do its plan with one server.
 func converse(t *testing.T, n *network, st *stage.Stage, c webClient, s *webServer, streams int) {
 	_, _, target := n.addresses(s.port)
-	requests := mixed
+	requests := slices.Concat(mixed, evicting)
 	switch {
 	case s.files:
 		requests = files
 	case c.plain:
 		requests = plain
 	case c.alone:
-	default:
-		requests = append(slices.Clone(mixed), evicting...)
+		requests = byCurl
 	}
 	if c.plain {
 		requests = slices.DeleteFunc(slices.Clone(requests), func(r asked) bool { return r.Headers != nil || r.Method != "" && r.Method != "GET" })
