@@ -1,6 +1,7 @@
 package http2
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -22,9 +23,9 @@ type joined struct {
 	ended  time.Time // the flow did
 }
 
-// join lets a program run over connections that are open, starts an ambit meanwhile, and ends the program when the ambit has
-// traced it for that long.
-func join(t *testing.T, n *network, p harness.Program, traced time.Duration) (log []byte, j joined) {
+// join lets a program run over connections that are open, starts an ambit meanwhile, and ends the program when it has made
+// ten thousand requests more.
+func join(t *testing.T, n *network, p harness.Program) (log []byte, j joined) {
 	t.Helper()
 	process, written, end := hold(t, n.clientNS, p)
 	stage.Wait(t, "the flow flows", func() error {
@@ -35,7 +36,11 @@ func join(t *testing.T, n *network, p harness.Program, traced time.Duration) (lo
 	})
 	st := n.stage(t)
 	j.begun = time.Now()
-	time.Sleep(traced)
+	done := func() int { return bytes.Count(written.whole(), []byte{'\n'}) }
+	enough := done() + 10_500 // some began before
+	for deadline := time.Now().Add(30 * time.Second); done() < enough && time.Now().Before(deadline); {
+		time.Sleep(50 * time.Millisecond)
+	}
 	end()
 	j.ended = time.Now()
 	j.spans, j.counts = st.Settled(t)
@@ -86,7 +91,7 @@ func TestJoined(t *testing.T) {
 			n := place(t)
 			s := newGoServer(t, n, false)
 			_, _, target := n.addresses(s.port)
-			text, j := join(t, n, role(t, "flow", target.String(), "4"), 4*time.Second)
+			text, j := join(t, n, role(t, "flow", target.String(), "4"))
 			lines, err := readLog[line](text)
 			stage.Must(t, err)
 			begun := make([]float64, len(lines))
@@ -102,7 +107,7 @@ func TestJoined(t *testing.T) {
 			n := place(t)
 			s := newRPCServer(t, n)
 			_, _, target := n.addresses(s.port)
-			text, j := join(t, n, role(t, "rpc-flow", target.String(), "4"), 4*time.Second)
+			text, j := join(t, n, role(t, "rpc-flow", target.String(), "4"))
 			lines, err := readLog[rpcLine](text)
 			stage.Must(t, err)
 			begun := make([]float64, len(lines))
