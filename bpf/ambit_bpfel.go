@@ -243,6 +243,9 @@ type ambitHttp2 struct {
 		Kind    uint8
 		Fields  uint8
 		Carried uint8
+		Flags   uint32
+		Used    uint16
+		Cut     uint16
 	}
 	Last    uint32
 	Refused uint32

@@ -60,6 +60,10 @@ struct open_block {
 	__u8 kind; /* enum block_kind */
 	__u8 fields; /* a field was read: the size can't change any more */
 	__u8 carried; /* an unfinished field is in the map fragments */
+	/* Of a response: what its exchange had before, as an interim one says nothing. */
+	__u32 flags;
+	__u16 used;
+	__u16 cut;
 };
 
 #define STREAMS_MAX 256

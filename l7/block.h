@@ -56,16 +56,32 @@ static always_inline int open_block(struct walk *w, struct half *half)
 		return 0;
 	}
 	block->kind = BLOCK_RESPONSE;
+	block->flags = ex->flags;
+	block->used = ex->used;
+	block->cut = ex->cut;
 	ex->first_ns = f->response.first_ns;
-	ex->status = 0;
 	return 0;
 }
 
+/* Trailers have no pseudo-header. */
+static always_inline bool is_head(const struct exchange *ex)
+{
+	return ex->fields[FIELD_METHOD].len || ex->fields[FIELD_PATH].len || ex->fields[FIELD_SCHEME].len ||
+	       ex->fields[FIELD_HOST].len;
+}
+
 /* The last byte of a block was seen. */
-static always_inline void close_block(struct walk *w, struct open_block *block, struct exchange *ex)
+static always_inline void close_block(struct walk *w, struct open_block *block, const struct hpack_table *table,
+				      struct exchange *ex)
 {
 	switch (block->kind & 7) {
 	case BLOCK_REQUEST:
+		if (!table->complete && !is_head(ex)) {
+			/* Of a request that was there before the connection was joined. */
+			remove_stream(w->flow, ex);
+			return;
+		}
+		see(ex);
 		ex->flags |= EXCHANGE_HEAD_DONE;
 		if (!(ex->flags & EXCHANGE_TRACE_HEADER))
 			ex->flags &= ~EXCHANGE_PARENT_HEADER;
@@ -74,7 +90,13 @@ static always_inline void close_block(struct walk *w, struct open_block *block, 
 	case BLOCK_RESPONSE:
 		if (ex->status >= 100 && ex->status < 200) {
 			ex->status = 0;
+			ex->grpc_status = GRPC_STATUS_NONE;
 			ex->first_ns = 0;
+			ex->flags = block->flags;
+			ex->used = block->used;
+			ex->cut = block->cut;
+			ex->fields[FIELD_RESPONSE_TYPE].len = 0;
+			ex->fields[FIELD_GRPC_MESSAGE].len = 0;
 			return;
 		}
 		ex->progress = STREAM_HEADED;
@@ -234,7 +256,7 @@ static always_inline long fragment(struct walk *w, struct half *half)
 		return 0;
 	half->frame.open = !end;
 	if (end)
-		close_block(w, block, ex);
+		close_block(w, block, &h->table[w->a->side & 1], ex);
 	half->state = half->remain ? HALF_PAYLOAD : HALF_FRAME;
 	return 0;
 }

@@ -106,10 +106,12 @@ __noinline int take_field(struct exchange *ex, struct window *win, __u32 id, __u
 							   FIELD_MAX(FIELD_TRACESTATE, TRACESTATE_MAX);
 		break;
 	case HEADER_STATUS:
-		ex->status = read_status(win->bytes, len);
+		if (!ex->status)
+			ex->status = read_status(win->bytes, len);
 		return 0;
 	case HEADER_GRPC_STATUS:
-		ex->grpc_status = read_grpc_status(win, 0, len);
+		if (ex->grpc_status == GRPC_STATUS_NONE)
+			ex->grpc_status = read_grpc_status(win, 0, len);
 		return 0;
 	default:
 		field = FIELDS;

@@ -63,17 +63,17 @@ __noinline int resize_table(struct hpack_table *t, __u32 size)
 {
 	if (!t)
 		return 0;
-	__u32 least = size < t->max ? size : t->max;
+	__u32 least = size < t->max ? size : t->max, count = t->count;
+	__u32 first = count - t->oldest > TABLE_SLOTS ? count - TABLE_SLOTS : t->oldest, n = first;
 
-	if (t->count - t->oldest > TABLE_SLOTS)
-		t->oldest = t->count - TABLE_SLOTS;
 	for (__u32 i = 0; i < TABLE_SLOTS; i++) {
-		if (t->oldest >= t->count)
+		if (n >= count || t->total - t->entries[n & (TABLE_SLOTS - 1)].begin <= least)
 			break;
-		if (t->total - t->entries[t->oldest & (TABLE_SLOTS - 1)].begin <= least)
-			break;
-		t->oldest++;
+		n++;
 	}
+	/* Where none of them goes, those that were written over may stay too. */
+	if (n != first || least <= TABLE_SLOTS * 32)
+		t->oldest = n;
 	t->max = size;
 	return 0;
 }

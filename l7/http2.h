@@ -498,6 +498,9 @@ __noinline int http2_segment(struct packet *packet, struct flow *f, const struct
 				half->missed = 1;
 			return 0;
 		}
+		/* Of what was asked meanwhile the answers may have passed. */
+		if (half->missed || ahead > 0)
+			drop_streams(f, STAT_DROP_GAP);
 		half->missed = 0;
 		between_frames(half);
 		count(STAT_RESYNC);

@@ -114,7 +114,6 @@ static always_inline struct exchange *begin_stream(struct flow *f, struct http2 
 	ex->status = 0;
 	ex->progress = STREAM_ASKED;
 	ex->end_ns = f->begun_ns;
-	see(ex);
 	return ex;
 }
 
