@@ -118,7 +118,7 @@ func TestH2Reference(t *testing.T) {
 func TestH2Conversations(t *testing.T) {
 	d := start(t)
 	exchanges := 0
-	for seed := range uint64(600) {
+	for seed := range uint64(300) {
 		rng := rand.New(rand.NewPCG(seed, 21))
 		talk := randomH2Talk(rng, h2Plans[seed%uint64(len(h2Plans))])
 		for _, c := range []conversation{talk.turns, packed(talk.turns), packed(talk.late())} {

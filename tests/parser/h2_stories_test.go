@@ -169,7 +169,7 @@ func TestHPACKStories(t *testing.T) {
 			}
 			plays := []conversation{c, c}
 			cuts := [][]int{nil, everyByte(c)}
-			step := 1 + len(s.blocks)/30 // the long stories' blocks are like the others'
+			step := 1 + len(s.blocks)/15 // the long stories' blocks are like the others'
 			for place := 0; place <= s.size; place += step {
 				plays, cuts = append(plays, c), append(cuts, s.blockCuts(c, place))
 				plays = append(plays, s.told(func(n int) layout { return layout{cuts: []int{min(place, n)}} }))
