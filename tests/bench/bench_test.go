@@ -48,11 +48,9 @@ func TestEveryPartMeasures(t *testing.T) {
 }
 
 func TestHeadsHaveTheSizeThatTheTargetNames(t *testing.T) {
-	for name, say := range talks {
-		if name == "binary" {
-			continue
-		}
-		for _, message := range [][]byte{say.ask, say.answer} {
+	for _, name := range []string{"http", "traceparent"} {
+		say := talks[name]
+		for _, message := range [][]byte{say.ask.turns[0], say.answer.turns[0]} {
 			if at := bytes.Index(message, []byte("\r\n\r\n")); at+4 != headBytes {
 				t.Errorf("%s: a head of %d bytes", name, at+4)
 			}
