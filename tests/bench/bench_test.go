@@ -3,10 +3,16 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"io"
 	"math"
 	"os"
+	"slices"
 	"testing"
 	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 )
 
 func TestMain(m *testing.M) {
@@ -36,7 +42,7 @@ func TestEveryPartMeasures(t *testing.T) {
 			t.Errorf("%s is %v %s", row.Name, row.Value, row.Unit)
 		}
 	}
-	for part, rows := range map[string]int{"kernel": 10, "throughput": 16, "userspace": 2, "memory": 2} {
+	for part, rows := range map[string]int{"kernel": 10, "http2": 27, "throughput": 16, "userspace": 2, "memory": 2} {
 		if measured[part] != rows {
 			t.Errorf("part %s has %d rows, want %d", part, measured[part], rows)
 		}
@@ -55,6 +61,45 @@ func TestHeadsHaveTheSizeThatTheTargetNames(t *testing.T) {
 				t.Errorf("%s: a head of %d bytes", name, at+4)
 			}
 		}
+	}
+}
+
+// What the kernel side is given is what the rows say: the fields of a gRPC client's request, by index as far as it goes.
+func TestBlocksHaveTheFieldsThatTheTargetNames(t *testing.T) {
+	for name, literals := range map[string]int{"block-indexed": 0, "block-path": 1, "grpc": 0, "grpc-apart": 0, "grpc-path": 1} {
+		ask := &talks[name].ask
+		decoder := hpack.NewDecoder(4096, nil)
+		opening := http2.NewFramer(nil, bytes.NewReader(ask.opening[len(http2.ClientPreface):]))
+		turn := http2.NewFramer(nil, bytes.NewReader(ask.turns[0]))
+		var blocks [][]byte
+		for _, frames := range []*http2.Framer{opening, turn} {
+			for {
+				frame, err := frames.ReadFrame()
+				if errors.Is(err, io.EOF) {
+					break
+				} else if err != nil {
+					t.Fatalf("%s: %v", name, err)
+				}
+				if headers, ok := frame.(*http2.HeadersFrame); ok {
+					blocks = append(blocks, bytes.Clone(headers.HeaderBlockFragment()))
+				}
+			}
+		}
+		if want := int(talks[name].opened + talks[name].each); len(blocks) != want {
+			t.Errorf("%s: %d header blocks, want %d", name, len(blocks), want)
+		}
+		for i, block := range blocks {
+			fields, err := decoder.DecodeFull(block)
+			if err != nil || !slices.Equal(fields, unaryFields) {
+				t.Errorf("%s: block %d: %v, %v", name, i, fields, err)
+			}
+			if i > 0 && literals == 0 && len(block) != len(unaryFields) {
+				t.Errorf("%s: block %d has %d bytes: not all of its fields are indexed", name, i, len(block))
+			}
+		}
+	}
+	if len(unaryPath) != 30 {
+		t.Errorf("the path has %d characters", len(unaryPath))
 	}
 }
 

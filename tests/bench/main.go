@@ -2,6 +2,7 @@
 // came out. "make bench" runs it; it needs root and leaves nothing behind.
 //
 //	kernel      run time of the programs on live traffic, net of an empty program    kernel.go
+//	http2       the same of HTTP/2: a header block, a segment of DATA, a call        http2.go
 //	throughput  wrk with and without ambit, in alternating pairs                     throughput.go
 //	userspace   spans per second and core, allocations per span                      userspace.go
 //	memory      ambit and its maps while many connections are open                   memory.go
@@ -69,6 +70,7 @@ type part struct {
 
 var allParts = []part{
 	{"kernel", measureKernel},
+	{"http2", measureHTTP2},
 	{"throughput", measureThroughput},
 	{"userspace", measureUserspace},
 	{"memory", measureMemory},

@@ -42,6 +42,7 @@ var talks = func() map[string]*talk {
 	// Records of TLS application data, as far as anybody can see from outside.
 	all["binary"] = repeated(record(headBytes), record(headBytes+13))
 	all["binary"].each = 0
+	addHTTP2(all)
 	return all
 }()
 
