@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -42,7 +43,7 @@ func TestEveryPartMeasures(t *testing.T) {
 			t.Errorf("%s is %v %s", row.Name, row.Value, row.Unit)
 		}
 	}
-	for part, rows := range map[string]int{"kernel": 10, "http2": 27, "throughput": 16, "userspace": 2, "memory": 2} {
+	for part, rows := range map[string]int{"kernel": 10, "http2": 27, "throughput": 16, "http2-load": 16, "userspace": 2, "memory": 2} {
 		if measured[part] != rows {
 			t.Errorf("part %s has %d rows, want %d", part, measured[part], rows)
 		}
@@ -130,6 +131,32 @@ func TestParseWrk(t *testing.T) {
 		"nothing":   "",
 	} {
 		if _, err := parseWrk(text); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+const h2loadOutput = `Application protocol: h2c
+
+finished in 2.01s, 1.50 req/s, 581.79KB/s
+requests: 3 total, 83 started, 3 done, 3 succeeded, 0 failed, 0 errored, 0 timeout
+status codes: 3 2xx, 0 3xx, 0 4xx, 0 5xx
+`
+
+func TestParseH2load(t *testing.T) {
+	const log = "1795632923320237\t200\t3285\n1795632923320238\t200\t21\n1795632923320238\t200\t3324\n"
+	l, err := parseH2load(h2loadOutput, log)
+	want := load{requests: 3, perSec: 1.5, p50: 3285 * time.Microsecond, p99: 3324 * time.Microsecond}
+	if err != nil || l != want {
+		t.Errorf("%+v, %v; want %+v", l, err, want)
+	}
+	for name, text := range map[string][2]string{
+		"errors":            {strings.Replace(h2loadOutput, "3 succeeded", "2 succeeded", 1), log},
+		"no output":         {"", log},
+		"no log":            {h2loadOutput, ""},
+		"a log that is not": {h2loadOutput, "1795632923320237\n"},
+	} {
+		if _, err := parseH2load(text[0], text[1]); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}

@@ -109,16 +109,22 @@ func client(args []string) error {
 	return errors.Join(errs...)
 }
 
-// web is the role of a trivial HTTP server, as Go's library makes one.
+// web is the role of a trivial HTTP server, as Go's library makes one. It speaks HTTP/2 with who knows that beforehand.
 func web([]string) error {
 	listener, err := net.Listen("tcp", fmt.Sprintf(":%d", trafficPort))
 	if err != nil {
 		return err
 	}
-	go func() {
-		err := http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	s := http.Server{
+		Protocols: new(http.Protocols),
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = io.WriteString(w, "hello, world\n")
-		}))
+		}),
+	}
+	s.Protocols.SetHTTP1(true)
+	s.Protocols.SetUnencryptedHTTP2(true)
+	go func() {
+		err := s.Serve(listener)
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}()
