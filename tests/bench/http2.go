@@ -20,6 +20,13 @@ const (
 	dataTarget    = 150
 )
 
+// Where conversations take turns there are more rounds than windows elsewhere, of shorter ones: what happens to the
+// machine within a round looks like a difference.
+const (
+	roundsPerWindow = 4
+	windowsInOne    = 10
+)
+
 // measureHTTP2 has client and server in one namespace, as the kernel's part has.
 func measureHTTP2(ctx context.Context, s *settings, r *report) error {
 	return inLab(func(lab *harness.Lab) (failed error) {
@@ -129,9 +136,10 @@ func measureBlocks(ctx context.Context, s *settings, r *report, t *tapped, ns *h
 		conversations = append(conversations, c)
 	}
 	perExchange := make([][]float64, len(conversations))
-	for range s.windows {
+	rounds, window := s.windows*roundsPerWindow, s.window/windowsInOne
+	for range rounds {
 		for i, c := range conversations {
-			net, err := t.turn(ctx, c, s.window/2)
+			net, err := t.turn(ctx, c, window)
 			if err != nil {
 				return err
 			}
@@ -163,7 +171,7 @@ func measureBlocks(ctx context.Context, s *settings, r *report, t *tapped, ns *h
 		return fmt.Errorf("an exchange has %.3f packets, want 2", n)
 	}
 	add := func(name string, with, without int, bound string, target float64) {
-		differences := make([]float64, s.windows)
+		differences := make([]float64, rounds)
 		for i := range differences {
 			differences[i] = perExchange[with][i] - perExchange[without][i]
 		}
@@ -183,7 +191,7 @@ func (t *tapped) turn(ctx context.Context, c *conversation, length time.Duration
 		return cost{}, err
 	}
 	// Caches get warm.
-	time.Sleep(length / 5)
+	time.Sleep(length / 4)
 	from, err := t.read()
 	if err != nil {
 		return cost{}, err
