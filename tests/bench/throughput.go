@@ -124,15 +124,24 @@ func compare(ctx context.Context, s *settings, r *report, lab *harness.Lab, way 
 // comparison is one pair of runs.
 type comparison struct {
 	untraced, traced load
-	// Processor time per request, in microseconds.
-	ambit, receiver float64
-	dropped, kept   float64 // spans
+	// Processor time per request, in microseconds: of all that took part in a run, and within the traced one.
+	untracedAll, tracedAll float64
+	ambit, receiver        float64
+	dropped, kept          float64 // spans
 }
 
 func comparePair(ctx context.Context, s *settings, lab *harness.Lab, host *harness.Namespace, way *scene, rate float64, tracedFirst bool) (comparison, error) {
 	var c comparison
-	untraced := func() (err error) {
-		c.untraced, err = way.load(ctx, s.duration)
+	untraced := func() error {
+		before, err := groupTime(host.Cgroup())
+		if err != nil {
+			return err
+		}
+		if c.untraced, err = way.load(ctx, s.duration); err != nil {
+			return err
+		}
+		after, err := groupTime(host.Cgroup())
+		c.untracedAll = (after - before) * 1e6 / c.untraced.requests
 		return err
 	}
 	traced := func() error { return c.trace(ctx, s, lab, host, way, rate) }
@@ -163,14 +172,23 @@ func (c *comparison) trace(ctx context.Context, s *settings, lab *harness.Lab, h
 	if err != nil {
 		return err
 	}
+	began, err := groupTime(host.Cgroup())
+	if err != nil {
+		return err
+	}
 	if c.traced, err = way.load(ctx, s.duration); err != nil {
 		return err
 	}
 	time.Sleep(batchWait)
+	ended, err := groupTime(host.Cgroup())
+	if err != nil {
+		return err
+	}
 	after, err := usage(a.Process, receiver.Process)
 	if err != nil {
 		return err
 	}
+	c.tracedAll = (ended - began) * 1e6 / c.traced.requests
 	status, err := a.settled()
 	if err != nil {
 		return err
@@ -231,6 +249,11 @@ func addComparison(r *report, part, name string, target float64, pairs []compari
 			fmt.Sprintf("requests/s: %s untraced, %s traced; %s of %s spans dropped",
 				number(median(each(func(c comparison) float64 { return c.untraced.perSec }))),
 				number(median(each(func(c comparison) float64 { return c.traced.perSec }))), number(dropped), number(kept))),
+		medianRow(part, name+", by processor time", "of untraced", "", 0,
+			each(func(c comparison) float64 { return c.untracedAll / c.tracedAll }),
+			fmt.Sprintf("µs/request of all processes: %s untraced, %s traced",
+				number(median(each(func(c comparison) float64 { return c.untracedAll }))),
+				number(median(each(func(c comparison) float64 { return c.tracedAll }))))),
 		medianRow(part, name+", p50", "of untraced", "", 0,
 			each(func(c comparison) float64 { return micro(c.traced.p50) / micro(c.untraced.p50) }),
 			fmt.Sprintf("µs: %s untraced, %s traced",
