@@ -112,7 +112,8 @@ func measureData(ctx context.Context, s *settings, r *report, t *tapped, ns *har
 }
 
 // measureBlocks measures what a request's header block costs: the same exchange with the block and with an empty one,
-// in windows in turn, so that both meet the same machine.
+// in windows in turn, so that both meet the same machine. All run on one processor: whether the two ends of a conversation
+// share one would be a greater difference than a block.
 func measureBlocks(ctx context.Context, s *settings, r *report, t *tapped, ns *harness.Namespace) error {
 	const (
 		empty = iota
@@ -130,16 +131,18 @@ func measureBlocks(ctx context.Context, s *settings, r *report, t *tapped, ns *h
 		if err != nil {
 			return err
 		}
-		if err := c.client.Signal(unix.SIGSTOP); err != nil {
+		if err := errors.Join(c.client.pin(), c.server.pin(), c.client.Signal(unix.SIGSTOP)); err != nil {
 			return err
 		}
 		conversations = append(conversations, c)
 	}
 	perExchange := make([][]float64, len(conversations))
 	rounds, window := s.windows*roundsPerWindow, s.window/windowsInOne
-	for range rounds {
-		for i, c := range conversations {
-			net, err := t.turn(ctx, c, window)
+	for round := range rounds {
+		for n := range conversations {
+			// None always follows the same one.
+			i := (round + n) % len(conversations)
+			net, err := t.turn(ctx, conversations[i], window)
 			if err != nil {
 				return err
 			}

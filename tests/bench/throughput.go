@@ -197,7 +197,8 @@ func (c *comparison) trace(ctx context.Context, s *settings, lab *harness.Lab, h
 	c.receiver = (after[1] - before[1]) * 1e6 / c.traced.requests
 	// A client's last requests may be cut off, so there may be a few more than it counts.
 	if seen := float64(status.Exchanges.Seen); seen < way.sides*c.traced.requests {
-		return fmt.Errorf("%v: ambit saw %.0f exchange sides of %.0f requests, want %v of each", way.name, seen, c.traced.requests, way.sides)
+		return fmt.Errorf("%v: ambit saw %.0f exchange sides of %.0f requests, want %v of each; it counted %v",
+			way.name, seen, c.traced.requests, way.sides, status.Events)
 	}
 	c.dropped, c.kept = float64(status.Exchanges.DroppedTotal()), float64(status.Exchanges.Submitted)
 	if err := a.stop(); err != nil {
