@@ -39,7 +39,8 @@ func TestEveryPartMeasures(t *testing.T) {
 		if math.IsNaN(row.Value) || math.IsInf(row.Value, 0) || row.Name == "" || row.Unit == "" {
 			t.Errorf("%+v is no result", row)
 		}
-		if row.Bound != "" && row.Value <= 0 {
+		// A header block's is the difference of two costs, and in windows this short either may come out the greater.
+		if row.Bound != "" && row.Value <= 0 && !strings.HasPrefix(row.Name, "header block") {
 			t.Errorf("%s is %v %s", row.Name, row.Value, row.Unit)
 		}
 	}
