@@ -98,7 +98,7 @@ soak:
 ifneq ($(wildcard tests/bench/*.go),)
 .PHONY: bench
 bench: bin/ambit
-	.ci/need $(DEMO) wrk
+	.ci/need $(DEMO) nghttp2-client wrk
 	go run ./tests/bench
 endif
 
