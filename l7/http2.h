@@ -398,22 +398,15 @@ static always_inline bool pass_data(struct packet *packet, struct flow *f, struc
 		return false;
 	}
 	for (__u32 i = 0; i < DATA_AT_ONCE; i++) {
-		__u32 n = end - pos;
-		if (!n)
+		if (pos == end)
 			goto passed;
-		if (n > PREFACE_LEN)
-			n = PREFACE_LEN;
-		n -= 1;
-		opaque(n);
-		if (n >= PREFACE_LEN)
-			break;
-		n += 1;
-		if (load_bytes(packet, a->payload + pos, win->bytes, n))
+		/* As much as gather wants to have, which then need not load it. */
+		if (end - pos < PREFACE_LEN || load_bytes(packet, a->payload + pos, win->bytes, PREFACE_LEN))
 			break;
 		a->loaded_at = pos;
-		a->loaded = n;
+		a->loaded = PREFACE_LEN;
 		const __u8 *b = win->bytes;
-		if (n < FRAME_HEADER || b[3] != FRAME_DATA || b[4] || !stream || bpf_ntohl(load32(b + 5)) != stream)
+		if (b[3] != FRAME_DATA || b[4] || !stream || bpf_ntohl(load32(b + 5)) != stream)
 			break;
 		__u32 len = (__u32)b[0] << 16 | b[1] << 8 | b[2];
 		if (a->side == SIDE_OPENER)
