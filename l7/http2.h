@@ -15,64 +15,11 @@
 #ifndef AMBIT_HTTP2_H
 #define AMBIT_HTTP2_H
 
-#include "block.h"
+#include "preface.h"
 
-#define FRAME_HEADER 9
 #define FRAMES_MAX 16384 /* of a segment: there is none of 128 KiB that has more */
-#define PREFACE_LEN 24
-#define SETTING_LEN 6
 #define SETTING_TABLE_SIZE 1
 #define GOAWAYS_MAX 8
-
-/* The bytes of a frame that are read with its header. */
-static always_inline __u32 extra_of(__u8 type, __u8 flags)
-{
-	switch (type) {
-	case FRAME_DATA:
-		return flags & FLAG_PADDED ? 1 : 0;
-	case FRAME_HEADERS:
-		return (flags & FLAG_PADDED ? 1 : 0) + (flags & FLAG_PRIORITY ? 5 : 0);
-	case FRAME_PUSH_PROMISE:
-		return (flags & FLAG_PADDED ? 1 : 0) + 4;
-	case FRAME_RST_STREAM:
-		return 4;
-	case FRAME_GOAWAY:
-		return 8;
-	}
-	return 0;
-}
-
-/* Whether a frame can't be one, whatever came before it. */
-static always_inline bool is_impossible(__u8 type, __u8 flags, __u32 stream, __u32 len)
-{
-	switch (type) {
-	case FRAME_DATA:
-	case FRAME_HEADERS:
-	case FRAME_CONTINUATION:
-	case FRAME_PUSH_PROMISE:
-		return !stream || len < extra_of(type, flags);
-	case FRAME_PRIORITY:
-		return !stream || len != 5;
-	case FRAME_RST_STREAM:
-		return !stream || len != 4;
-	case FRAME_SETTINGS:
-		return stream || len % SETTING_LEN || (flags & FLAG_ACK && len);
-	case FRAME_PING:
-		return stream || len != 8;
-	case FRAME_GOAWAY:
-		return stream || len < 8;
-	case FRAME_WINDOW_UPDATE:
-		return len != 4;
-	}
-	return false;
-}
-
-static always_inline void between_frames(struct half *half)
-{
-	half->state = HALF_FRAME;
-	half->head = 0;
-	half->remain = 0;
-}
 
 /* There is a gap before what comes next of a side: no harm inside of a payload that is passed over. */
 static always_inline void http2_gap(struct flow *f, __u32 side, __u32 gap)
@@ -216,14 +163,6 @@ static always_inline long begin_frame(struct walk *w, struct half *half, struct 
 	if (!half->remain)
 		frame_end(w, half);
 	return 0;
-}
-
-static always_inline bool is_preface(const __u8 *b, __u32 len)
-{
-	if (len == PREFACE_LEN && (load64(b) != WORD('P', 'R', 'I', ' ', '*', ' ', 'H', 'T') ||
-				   load64(b + 8) != WORD('T', 'P', '/', '2', '.', '0', '\r', '\n')))
-		return false;
-	return load64(b + (len == PREFACE_LEN ? 16 : 0)) == WORD('\r', '\n', 'S', 'M', '\r', '\n', '\r', '\n');
 }
 
 static always_inline void read_setting(struct walk *w, const __u8 *b)
@@ -370,159 +309,6 @@ static long http2_step(__u64 i, struct walk *w)
 	return 1;
 }
 
-#define DATA_AT_ONCE 8
-
-/*
- * Passes over the DATA that a segment begins with, where nothing of it matters but its size: the parser is another program,
- * and a large part of what it costs is to get there. Answers true where that was all; what else there is, is left to it.
- */
-static always_inline bool pass_data(struct packet *packet, struct flow *f, struct arrival *a, struct window *win)
-{
-	struct half *half = &f->half[a->side & 1];
-	struct exchange *ex = &f->exchange;
-	__u32 pos = 0, end = a->end, stream = ex->stream;
-
-	a->loaded = 0;
-	if (a->seq != half->next_seq || (__s32)(a->ack - f->half[!a->side].next_seq) > 0)
-		return false;
-	if (half->state == HALF_PAYLOAD) {
-		if (end < half->remain) {
-			half->remain -= end;
-			goto passed;
-		}
-		if (half->frame.flags & FLAG_END_STREAM && half->frame.type == FRAME_DATA)
-			return false;
-		pos = half->remain;
-		between_frames(half);
-	} else if (half->state != HALF_FRAME || half->head || half->frame.open) {
-		return false;
-	}
-	for (__u32 i = 0; i < DATA_AT_ONCE; i++) {
-		if (pos == end)
-			goto passed;
-		/* As much as gather wants to have, which then need not load it. */
-		if (end - pos < PREFACE_LEN || load_bytes(packet, a->payload + pos, win->bytes, PREFACE_LEN))
-			break;
-		a->loaded_at = pos;
-		a->loaded = PREFACE_LEN;
-		const __u8 *b = win->bytes;
-		if (b[3] != FRAME_DATA || b[4] || !stream || bpf_ntohl(load32(b + 5)) != stream)
-			break;
-		__u32 len = (__u32)b[0] << 16 | b[1] << 8 | b[2];
-		if (a->side == SIDE_OPENER)
-			ex->request_body += len;
-		else
-			ex->response_body += len;
-		ex->end_ns = a->now;
-		pos += FRAME_HEADER + len;
-		if (pos > end) {
-			half->state = HALF_PAYLOAD;
-			half->remain = pos - end;
-			half->frame.type = FRAME_DATA;
-			half->frame.flags = 0;
-			half->frame.pad = 0;
-			half->frame.stream = stream;
-			goto passed;
-		}
-	}
-	half->next_seq += pos;
-	return false;
-passed:
-	half->next_seq += end;
-	half->last_ns = a->now;
-	return true;
-}
-
-/* A chain of frames that ends where the segment does. */
-struct chain {
-	struct packet *packet;
-	struct window *win;
-	__u32 payload;
-	__u32 end;
-	__u32 pos;
-	__u32 whole;
-	__u32 open; /* a header block goes on */
-};
-
-static long next_link(__u64 i, struct chain *c)
-{
-	__u8 *b = c->win->bytes;
-
-	if (c->pos == c->end) {
-		c->whole = 1;
-		return 1;
-	}
-	if (c->pos > c->end || c->end - c->pos < FRAME_HEADER || load_bytes(c->packet, c->payload + c->pos, b, FRAME_HEADER))
-		return 1;
-	__u32 len = (__u32)b[0] << 16 | b[1] << 8 | b[2], stream = bpf_ntohl(load32(b + 5));
-	/* Stricter than a receiver has to be: sizes and flags that nobody sends are no sign of frames. */
-	if (len > PIECE_MAX || stream >> 31 || b[3] > FRAME_CONTINUATION || b[4] & ~0x2d || is_impossible(b[3], b[4], stream, len) || (b[3] == FRAME_CONTINUATION) != c->open)
-		return 1;
-	if (b[3] == FRAME_HEADERS || b[3] == FRAME_PUSH_PROMISE || b[3] == FRAME_CONTINUATION)
-		c->open = !(b[4] & FLAG_END_HEADERS);
-	c->pos += FRAME_HEADER + len;
-	return 0;
-}
-
-#define LINKS_MAX 4096
-
-/* Whether a segment is made of whole frames. The window is used. */
-__noinline int is_chain(struct packet *packet, struct window *win, __u32 payload, __u32 end)
-{
-	struct chain c = { .packet = packet, .win = win, .payload = payload, .end = end };
-
-	if (!win || end < FRAME_HEADER)
-		return 0;
-	bpf_loop(LINKS_MAX, next_link, &c, 0);
-	return c.whole;
-}
-
-enum http2_found {
-	HTTP2_NOT,
-	HTTP2_BEGINS, /* with the first byte of the connection */
-	HTTP2_JOINED, /* it was open before */
-};
-
-/* The first eight bytes of a server's first frame, which has its settings. */
-static always_inline bool begins_settings(__u64 text)
-{
-	__u32 len = (text >> 16 & 0xff) | (text & 0xff00);
-
-	return !(text & 0xff) && text >> 24 == FRAME_SETTINGS && len % SETTING_LEN == 0;
-}
-
-/*
- * Who sent a segment of a connection that was open before: one that is made of whole frames, of which the first has a
- * request's head or a response's. SIDES where it is none, or does not say.
- */
-__noinline __u32 http2_sender(struct packet *packet, __u32 payload, __u32 end)
-{
-	__u32 zero = 0;
-	struct window *win = bpf_map_lookup_elem(&windows, &zero);
-
-	if (!win || end < FRAME_HEADER + 8 || !is_chain(packet, win, payload, end) ||
-	    load_bytes(packet, payload, win->bytes, FRAME_HEADER + 8))
-		return SIDES;
-	const __u8 *b = win->bytes;
-	__u32 at = FRAME_HEADER + extra_of(b[3], b[4]);
-	if (b[3] != FRAME_HEADERS || !(b[4] & FLAG_END_HEADERS) || !(b[8] & 1))
-		return SIDES;
-	/* The pseudo-headers come first, and most of them are in the static table. */
-	for (__u32 i = 0; i < 8; i++) {
-		if (at + i >= FRAME_HEADER + 8)
-			return SIDES;
-		__u8 c = b[at + i];
-		__u32 n = c & 0x80 ? c & 0x7f : c & 0x40 ? c & 0x3f : c & 0x0f;
-		if (n >= 1 && n <= 7)
-			return SIDE_OPENER;
-		if (n >= 8 && n <= 14)
-			return SIDE_ACCEPTOR;
-		if (!(c & 0x80) || n == 0x7f)
-			return SIDES;
-	}
-	return SIDES;
-}
-
 /* Ends the streams whose last byte came before since. */
 __noinline int http2_time_out(struct flow *f, __u64 since, __u64 now)
 {
@@ -602,59 +388,6 @@ static always_inline void http2_over(struct flow *f, __u32 ending, __u64 now)
 	if (half->missed || half->state == HALF_LOST || (f->finned && half->next_seq != f->fin_seq))
 		fate.drop = STAT_DROP_GAP;
 	end_streams(&fate);
-}
-
-/* The request that HTTP/1 has read is the first stream. */
-static always_inline void begin_upgraded(struct flow *f)
-{
-	struct http2 *h = http2_of(f);
-	struct exchange *ex = &f->exchange;
-
-	if (!h || f->protocol != PROTOCOL_HTTP2)
-		return;
-	h->last = 1;
-	ex->stream = 1;
-	ex->first_ns = 0;
-	ex->response_body = 0;
-	ex->status = 0;
-	ex->progress = STREAM_ASKED;
-}
-
-/* A connection turns out to speak HTTP/2. preface: bytes of it that are still to come. */
-__noinline int begin_http2(struct flow *f, __u32 preface, __u32 complete)
-{
-	if (!f)
-		return 0;
-	struct http2 *fresh;
-	__u64 id = f->id;
-
-	if (bpf_map_update_elem(&http2s, &id, (void *)&new_http2, BPF_ANY) || !(fresh = http2_of(f))) {
-		count(STAT_HTTP2_FULL);
-		drop_all(f, STAT_DROP_LIMIT);
-		give_up(f);
-		return 0;
-	}
-	f->protocol = PROTOCOL_HTTP2;
-	if (!f->taken) {
-		f->taken = 1;
-		count(STAT_FLOWS);
-	}
-	count(STAT_HTTP2);
-	for (__u32 side = 0; side < SIDES; side++) {
-		struct half *half = &f->half[side];
-		if (complete)
-			new_table(&fresh->table[side]);
-		else
-			forget_table(&fresh->table[side]);
-		half->frame.open = 0;
-		if (half->state != HALF_LOST)
-			between_frames(half);
-	}
-	if (preface) {
-		f->half[SIDE_OPENER].state = HALF_PREFACE;
-		f->half[SIDE_OPENER].remain = preface;
-	}
-	return 0;
 }
 
 #endif

@@ -3,6 +3,7 @@
 #ifndef AMBIT_PROTOCOL_H
 #define AMBIT_PROTOCOL_H
 
+#include "data.h"
 #include "http1.h"
 
 /* The connection is over. */

@@ -6,26 +6,8 @@
 #ifndef AMBIT_STREAM_H
 #define AMBIT_STREAM_H
 
+#include "frame.h"
 #include "message.h"
-
-enum frame_type {
-	FRAME_DATA,
-	FRAME_HEADERS,
-	FRAME_PRIORITY,
-	FRAME_RST_STREAM,
-	FRAME_SETTINGS,
-	FRAME_PUSH_PROMISE,
-	FRAME_PING,
-	FRAME_GOAWAY,
-	FRAME_WINDOW_UPDATE,
-	FRAME_CONTINUATION,
-};
-
-#define FLAG_ACK 0x01 /* of SETTINGS and PING */
-#define FLAG_END_STREAM 0x01
-#define FLAG_END_HEADERS 0x04
-#define FLAG_PADDED 0x08
-#define FLAG_PRIORITY 0x20
 
 /* Linux 6.1 takes no argument of a global function as a map's value, but a constant. */
 const volatile struct http2 new_http2 = {
@@ -116,6 +98,13 @@ static always_inline struct exchange *begin_stream(struct flow *f, struct http2 
 	ex->progress = STREAM_ASKED;
 	ex->end_ns = f->begun_ns;
 	return ex;
+}
+
+static always_inline void between_frames(struct half *half)
+{
+	half->state = HALF_FRAME;
+	half->head = 0;
+	half->remain = 0;
 }
 
 /* Bytes that a DATA frame announced count from its beginning on; those that never came don't. */
