@@ -119,7 +119,12 @@ func (d *h2Direction) doomed(side int) bool {
 		if _, err := d.framer.ReadFrame(); err != nil {
 			return true
 		}
-		block = append(block, fragment(b)...)
+		part, last := fragment(b)
+		block = append(block, part...)
+		if last {
+			_, err := d.decode(block)
+			return err != nil
+		}
 	}
 	if len(block) == 0 {
 		return false
@@ -129,16 +134,17 @@ func (d *h2Direction) doomed(side int) bool {
 	return err != nil && !strings.Contains(err.Error(), "truncated")
 }
 
-// fragment is what there is of a header block in a frame of which the end may be missing.
-func fragment(b []byte) []byte {
+// fragment is what there is of a header block in a frame of which the end may be missing; last: it ends the block, and
+// padding alone is missing.
+func fragment(b []byte) (part []byte, last bool) {
 	kind, flags, rest, pad := http2.FrameType(b[3]), http2.Flags(b[4]), b[9:], 0
 	if kind != http2.FrameHeaders && kind != http2.FramePushPromise && kind != http2.FrameContinuation {
-		return nil
+		return nil, false
 	}
 	skip := 0
 	if kind != http2.FrameContinuation && flags.Has(http2.FlagHeadersPadded) {
 		if len(rest) == 0 {
-			return nil
+			return nil, false
 		}
 		pad, skip = int(rest[0]), 1
 	}
@@ -148,6 +154,7 @@ func fragment(b []byte) []byte {
 	if kind == http2.FramePushPromise {
 		skip += 4
 	}
-	end := min(len(rest), frameLength(b)-pad)
-	return rest[min(skip, max(end, 0)):max(end, 0)]
+	size := max(frameLength(b)-pad, 0)
+	end := min(len(rest), size)
+	return rest[min(skip, end):end], end == size && flags.Has(http2.FlagHeadersEndHeaders)
 }
