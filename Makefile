@@ -11,7 +11,8 @@
 CLANG := clang-19 llvm-19 libbpf-dev linux-libc-dev
 # The programs that the demo and the tests call. Node is Debian's where there is none.
 DEMO := iproute2 iptables
-TEST := $(DEMO) bpftool curl debian-archive-keyring gcc libc6-dev nginx nodejs procps python3 qemu-system-x86 wrk xz-utils
+TEST := $(DEMO) bpftool curl debian-archive-keyring gcc libc6-dev nghttp2-client nghttp2-proxy nghttp2-server nginx nodejs procps python3 \
+	python3-venv qemu-system-x86 wrk xz-utils
 
 VERSION := $(or $(shell git describe --tags --always --dirty 2>/dev/null),dev)
 
@@ -56,6 +57,7 @@ lint:
 .PHONY: test
 test: bin/ambit
 	.ci/need $(TEST)
+	.ci/registry
 	.ci/gotest -timeout 15m ./...
 	cd tests/ambient && ../../.ci/gotest -timeout 10m ./...
 
@@ -96,7 +98,7 @@ soak:
 ifneq ($(wildcard tests/bench/*.go),)
 .PHONY: bench
 bench: bin/ambit
-	.ci/need $(DEMO) wrk
+	.ci/need $(DEMO) nghttp2-client wrk
 	go run ./tests/bench
 endif
 

@@ -247,11 +247,12 @@ type ambitHttp2 struct {
 		Used    uint16
 		Cut     uint16
 	}
-	Last    uint32
-	Refused uint32
-	Goaways uint32
-	Waiting uint32
-	Streams [256]uint32
+	Last        uint32
+	Refused     uint32
+	RefusedCode uint32
+	Goaways     uint32
+	Waiting     uint32
+	Streams     [256]uint32
 }
 
 type ambitIsnPair struct {

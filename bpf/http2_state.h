@@ -72,7 +72,8 @@ struct http2 {
 	struct hpack_table table[SIDES]; /* by sender */
 	struct open_block block[SIDES];
 	__u32 last; /* newest stream of the opener */
-	__u32 refused; /* GOAWAY: streams above this were never looked at */
+	__u32 refused; /* GOAWAY: streams above this were never looked at, and never will be */
+	__u32 refused_code; /* why */
 	__u32 goaways; /* that changed refused */
 	__u32 waiting; /* streams that are in the map waiting */
 	__u32 streams[STREAMS_MAX]; /* which; 0 is a free slot */

@@ -44,7 +44,7 @@ enum left {
 };
 
 struct flow {
-	__u32 lock; /* 1: a CPU works on it */
+	__u32 lock; /* the CPU that works on it, by its number + 1 */
 	__u32 isn[SIDES];
 	__u32 first; /* number of the oldest exchange that waits for its response */
 	__u32 next; /* number of the next one; at most PIPELINE_MAX ahead of first */

@@ -19,6 +19,42 @@ static always_inline void forget_block(struct flow *f, struct open_block *block,
 	block->skip = 0;
 }
 
+/* Bytes of a direction were never seen. What its streams had is not known, nor what was inserted into its table. */
+__noinline int http2_lose(struct flow *f, __u32 side)
+{
+	if (!f)
+		return 0;
+	struct half *half = &f->half[side & 1];
+	struct http2 *h = http2_of(f);
+
+	half->state = HALF_LOST;
+	half->frame.open = 0;
+	count(STAT_DESYNC);
+	if (h) {
+		forget_table(&h->table[side & 1]);
+		forget_block(f, &h->block[side & 1], side);
+	}
+	drop_streams(f, STAT_DROP_GAP);
+	return 0;
+}
+
+#define RESYNC_FAILED 2
+
+/*
+ * What came is no HTTP/2, or what ends its connection: nobody could read on. Where it only looked like a chain of frames the
+ * direction is as lost as it was.
+ */
+static always_inline void broken(struct flow *f, __u32 side)
+{
+	if (f->half[side & 1].resynced) {
+		f->half[side & 1].resynced = RESYNC_FAILED;
+		return;
+	}
+	drop_streams(f, STAT_DROP_MALFORMED);
+	count(STAT_HTTP2_BROKEN);
+	give_up(f);
+}
+
 /* A header block begins, and says by its frame whose it is. Answers 1 where none may. */
 static always_inline int open_block(struct walk *w, struct half *half)
 {
@@ -71,12 +107,11 @@ static always_inline bool is_head(const struct exchange *ex)
 }
 
 /* The last byte of a block was seen. */
-static always_inline void close_block(struct walk *w, struct open_block *block, const struct hpack_table *table,
-				      struct exchange *ex)
+static always_inline void close_block(struct walk *w, struct http2 *h, struct open_block *block, struct exchange *ex)
 {
 	switch (block->kind & 7) {
 	case BLOCK_REQUEST:
-		if (!table->complete && !is_head(ex)) {
+		if (!h->table[SIDE_OPENER].complete && !is_head(ex)) {
 			/* Of a request that was there before the connection was joined. */
 			remove_stream(w->flow, ex);
 			return;
@@ -86,6 +121,8 @@ static always_inline void close_block(struct walk *w, struct open_block *block, 
 		if (!(ex->flags & EXCHANGE_TRACE_HEADER))
 			ex->flags &= ~EXCHANGE_PARENT_HEADER;
 		sample(ex);
+		if (block->stream > h->refused)
+			conclude_stream(w->flow, ex, ENDING_REFUSED, h->refused_code, w->a->now);
 		return;
 	case BLOCK_RESPONSE:
 		if (ex->status >= 100 && ex->status < 200) {
@@ -241,9 +278,7 @@ static always_inline long fragment(struct walk *w, struct half *half)
 	else if (n || last)
 		verdict = decode_piece(w, h, block, piece, ex, n, last);
 	if (verdict == VERDICT_BROKEN) {
-		drop_streams(f, STAT_DROP_MALFORMED);
-		count(STAT_HTTP2_BROKEN);
-		give_up(f);
+		broken(f, w->a->side);
 		return 1;
 	}
 	if (verdict == VERDICT_LIMIT) {
@@ -256,7 +291,7 @@ static always_inline long fragment(struct walk *w, struct half *half)
 		return 0;
 	half->frame.open = !end;
 	if (end)
-		close_block(w, block, &h->table[w->a->side & 1], ex);
+		close_block(w, h, block, ex);
 	half->state = half->remain ? HALF_PAYLOAD : HALF_FRAME;
 	return 0;
 }

@@ -7,7 +7,7 @@
 #include "protocol.h"
 
 const volatile struct flow new_flow = {
-	.lock = 1,
+	.lock = ~0U,
 	.last_side = SIDES,
 };
 

@@ -67,38 +67,11 @@ static always_inline bool is_impossible(__u8 type, __u8 flags, __u32 stream, __u
 	return false;
 }
 
-/* What came is no HTTP/2, or what ends its connection: nobody could read on. */
-static always_inline void broken(struct flow *f)
-{
-	drop_streams(f, STAT_DROP_MALFORMED);
-	count(STAT_HTTP2_BROKEN);
-	give_up(f);
-}
-
 static always_inline void between_frames(struct half *half)
 {
 	half->state = HALF_FRAME;
 	half->head = 0;
 	half->remain = 0;
-}
-
-/* Bytes of a direction were never seen. What its streams had is not known, nor what was inserted into its table. */
-__noinline int http2_lose(struct flow *f, __u32 side)
-{
-	if (!f)
-		return 0;
-	struct half *half = &f->half[side & 1];
-	struct http2 *h = http2_of(f);
-
-	half->state = HALF_LOST;
-	half->frame.open = 0;
-	count(STAT_DESYNC);
-	if (h) {
-		forget_table(&h->table[side & 1]);
-		forget_block(f, &h->block[side & 1], side);
-	}
-	drop_streams(f, STAT_DROP_GAP);
-	return 0;
 }
 
 /* There is a gap before what comes next of a side: no harm inside of a payload that is passed over. */
@@ -182,13 +155,14 @@ __noinline int refuse_streams(struct flow *f, __u32 last, __u32 error_code, __u6
 	if (!fate.http2 || last >= fate.http2->refused || fate.http2->goaways >= GOAWAYS_MAX)
 		return 0;
 	fate.http2->refused = last;
+	fate.http2->refused_code = error_code;
 	fate.http2->goaways++;
 	end_streams(&fate);
 	return 0;
 }
 
-/* The beginning of a frame is in the window, with the header and what else extra_of says. Answers where it has no more. */
-static always_inline void begin_frame(struct walk *w, struct half *half)
+/* The beginning of a frame is in the window, with the header and what else extra_of says. Answers 1 where it can't be. */
+static always_inline long begin_frame(struct walk *w, struct half *half)
 {
 	struct flow *f = w->flow;
 	const __u8 *b = w->win->bytes;
@@ -200,8 +174,8 @@ static always_inline void begin_frame(struct walk *w, struct half *half)
 	half->remain -= extra;
 	half->frame.pad = pad;
 	if (pad > half->remain) {
-		broken(f);
-		return;
+		broken(f, w->a->side);
+		return 1;
 	}
 	half->state = HALF_PAYLOAD;
 	switch (type) {
@@ -212,9 +186,11 @@ static always_inline void begin_frame(struct walk *w, struct half *half)
 	case FRAME_PUSH_PROMISE:
 	case FRAME_CONTINUATION:
 		half->state = HALF_FRAGMENT;
-		if (type != FRAME_CONTINUATION && open_block(w, half))
-			broken(f);
-		return;
+		if (type != FRAME_CONTINUATION && open_block(w, half)) {
+			broken(f, w->a->side);
+			return 1;
+		}
+		return 0;
 	case FRAME_RST_STREAM:
 		reset(w, half, bpf_ntohl(load32(b + FRAME_HEADER)));
 		break;
@@ -229,6 +205,7 @@ static always_inline void begin_frame(struct walk *w, struct half *half)
 	}
 	if (!half->remain)
 		frame_end(w, half);
+	return 0;
 }
 
 static always_inline bool is_preface(const __u8 *b, __u32 len)
@@ -309,7 +286,7 @@ static always_inline long gather(struct walk *w, struct half *half)
 		bool goes_on = b[3] == FRAME_CONTINUATION;
 		if (is_impossible(b[3], b[4], stream, len) || goes_on != half->frame.open ||
 		    (goes_on && stream != half->frame.stream)) {
-			broken(f);
+			broken(f, w->a->side);
 			return 1;
 		}
 		half->frame.type = b[3];
@@ -333,10 +310,11 @@ static always_inline long gather(struct walk *w, struct half *half)
 	half->head = 0;
 	switch (half->state) {
 	case HALF_PREFACE:
-		if (is_preface(b, need))
-			between_frames(half);
-		else
-			broken(f);
+		if (!is_preface(b, need)) {
+			broken(f, w->a->side);
+			return 1;
+		}
+		between_frames(half);
 		break;
 	case HALF_SETTINGS:
 		read_setting(w, b);
@@ -345,7 +323,7 @@ static always_inline long gather(struct walk *w, struct half *half)
 			frame_end(w, half);
 		break;
 	default:
-		begin_frame(w, half);
+		return begin_frame(w, half);
 	}
 	return 0;
 }
@@ -385,6 +363,7 @@ struct chain {
 	__u32 end;
 	__u32 pos;
 	__u32 whole;
+	__u32 open; /* a header block goes on */
 };
 
 static long next_link(__u64 i, struct chain *c)
@@ -399,8 +378,10 @@ static long next_link(__u64 i, struct chain *c)
 		return 1;
 	__u32 len = (__u32)b[0] << 16 | b[1] << 8 | b[2], stream = bpf_ntohl(load32(b + 5));
 	/* Stricter than a receiver has to be: sizes and flags that nobody sends are no sign of frames. */
-	if (len > PIECE_MAX || stream >> 31 || b[3] > FRAME_CONTINUATION || b[4] & ~0x2d || is_impossible(b[3], b[4], stream, len))
+	if (len > PIECE_MAX || stream >> 31 || b[3] > FRAME_CONTINUATION || b[4] & ~0x2d || is_impossible(b[3], b[4], stream, len) || (b[3] == FRAME_CONTINUATION) != c->open)
 		return 1;
+	if (b[3] == FRAME_HEADERS || b[3] == FRAME_PUSH_PROMISE || b[3] == FRAME_CONTINUATION)
+		c->open = !(b[4] & FLAG_END_HEADERS);
 	c->pos += FRAME_HEADER + len;
 	return 0;
 }
@@ -502,11 +483,15 @@ __noinline int http2_segment(struct packet *packet, struct flow *f, const struct
 		if (half->missed || ahead > 0)
 			drop_streams(f, STAT_DROP_GAP);
 		half->missed = 0;
+		half->resynced = 1;
 		between_frames(half);
 		count(STAT_RESYNC);
+	} else {
+		half->resynced = 0;
 	}
 	bpf_loop(FRAMES_MAX, http2_step, &w, 0);
-	if (half->state != HALF_LOST && half->state != HALF_OFF && position(&w) < a->end)
+	if (half->resynced == RESYNC_FAILED ||
+	    (half->state != HALF_LOST && half->state != HALF_OFF && position(&w) < a->end))
 		http2_lose(f, a->side);
 	return 0;
 }

@@ -38,6 +38,9 @@ static always_inline void closing(struct flow *f, __u32 side, __u32 seq, __u32 f
 		return;
 	}
 	if (flags & TCP_FIN) {
+		/* It came once more. */
+		if (half->next_seq == seq + 1)
+			return;
 		f->finned = 1;
 		f->fin_seq = seq;
 	}

@@ -152,7 +152,11 @@ __noinline int conclude_stream(struct flow *f, struct exchange *ex, __u32 ending
 	uncount(&f->half[SIDE_OPENER], ex, &ex->request_body);
 	uncount(&f->half[SIDE_ACCEPTOR], ex, &ex->response_body);
 	ex->error_code = error_code;
-	conclude(f, ex, ending, now);
+	/* Where the acceptor's bytes are not read its answer may have passed. */
+	if (f->half[SIDE_ACCEPTOR].state == HALF_LOST)
+		drop(ex, STAT_DROP_GAP);
+	else
+		conclude(f, ex, ending, now);
 	remove_stream(f, ex);
 	return 0;
 }
@@ -167,6 +171,7 @@ struct fate {
 	__u32 drop; /* enum stat: instead of ending they are dropped */
 	__u32 above; /* streams up to this one stay */
 	__u32 error_code;
+	__u32 left; /* streams in the map waiting that were not looked at */
 };
 
 static always_inline void meet_fate(struct fate *fate, struct exchange *ex)
@@ -185,10 +190,11 @@ static long end_waiting(__u64 i, struct fate *fate)
 {
 	struct part_key key = { fate->flow->id, fate->http2->streams[i & (STREAMS_MAX - 1)] };
 
-	if (!fate->http2->waiting)
+	if (!fate->left)
 		return 1;
 	if (!key.part)
 		return 0;
+	fate->left--;
 	struct exchange *ex = bpf_map_lookup_elem(&waiting, &key);
 	if (ex)
 		meet_fate(fate, ex);
@@ -201,7 +207,8 @@ static always_inline void end_streams(struct fate *fate)
 
 	if (f->exchange.stream)
 		meet_fate(fate, &f->exchange);
-	if (fate->http2->waiting)
+	fate->left = fate->http2->waiting;
+	if (fate->left)
 		bpf_loop(STREAMS_MAX, end_waiting, fate, 0);
 }
 

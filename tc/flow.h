@@ -130,30 +130,42 @@ static always_inline void notice(__u64 fingerprint)
 
 struct spin {
 	__u32 *lock;
-	__u64 held;
+	__u32 me;
+	__u32 held;
 };
+
+static always_inline bool take_lock(__u32 *lock, __u32 me)
+{
+	return !__sync_val_compare_and_swap(lock, 0, me);
+}
 
 static long try_lock(__u64 i, struct spin *s)
 {
 	/* Looking before exchanging leaves the cache line with the CPU that holds the lock. */
-	if (*(volatile __u32 *)s->lock || __sync_lock_test_and_set(s->lock, 1))
+	if (*(volatile __u32 *)s->lock || !take_lock(s->lock, s->me))
 		return 0;
 	s->held = 1;
 	return 1;
 }
 
+/* Some ten milliseconds: whoever holds a flow may be at a hundred heads, or its processor taken away by a hypervisor. */
+#define SPINS 1000000
+
 /*
- * Waits some hundred microseconds at most. Whoever holds a flow holds it for less than one, unless a hypervisor takes its
- * processor away, or it is a sockops program that a softirq of its own processor interrupted.
+ * Waits until no other processor works on the flow. Where this one does, it is a sockops program that a softirq
+ * interrupted, and to wait would be in vain.
  */
 static always_inline bool lock_flow(struct flow *f, __u64 fingerprint)
 {
+	__u32 me = bpf_get_smp_processor_id() + 1;
+
 	/* The element may have been deleted and used again since its look-up. */
 	if (f->fingerprint != fingerprint && !f->lock)
 		return false;
-	if (__sync_lock_test_and_set(&f->lock, 1)) {
-		struct spin s = { &f->lock, 0 };
-		bpf_loop(20000, try_lock, &s, 0);
+	if (!take_lock(&f->lock, me)) {
+		struct spin s = { &f->lock, me };
+		if (*(volatile __u32 *)&f->lock != me)
+			bpf_loop(SPINS, try_lock, &s, 0);
 		if (!s.held) {
 			count(STAT_CONTENDED);
 			return false;

@@ -136,3 +136,16 @@ func cpuTime(p *harness.Process) (float64, error) {
 	}
 	return stat.CPUTime(), nil
 }
+
+// groupTime is what all processes of a cgroup and of those below it have used of the processors, in seconds.
+func groupTime(group *harness.Cgroup) (float64, error) {
+	text, err := os.ReadFile(filepath.Join(group.Path(), "cpu.stat"))
+	if err != nil {
+		return 0, fmt.Errorf("ask for the CPU time of a cgroup: %w", err)
+	}
+	var micros uint64
+	if _, err := fmt.Sscanf(string(text), "usage_usec %d", &micros); err != nil {
+		return 0, fmt.Errorf("read the CPU time of cgroup %s: %w", group.Path(), err)
+	}
+	return float64(micros) / 1e6, nil
+}

@@ -58,7 +58,7 @@ func measureLoopback(ctx context.Context, s *settings, r *report, lab *harness.L
 		if err := t.kernel.SetRate(v.rate); err != nil {
 			return err
 		}
-		costs, packets, err := t.converse(ctx, s, ns, v.talk, v.connections)
+		costs, said, err := t.converse(ctx, s, ns, v.talk, v.connections)
 		if err != nil {
 			return err
 		}
@@ -66,56 +66,13 @@ func measureLoopback(ctx context.Context, s *settings, r *report, lab *harness.L
 		if v.talk != "http" {
 			name += ", sampled by its " + v.talk
 		}
-		row := exchangeRow(name, costs, packets)
+		row := exchangeRow(name, costs, said.perExchange())
 		if v.target {
 			row.Bound, row.Target = "<=", exchangeTarget
 		}
 		r.add(row)
 	}
 	return nil
-}
-
-// converse measures while client and server talk, and checks that the kernel side saw what they said. It also returns
-// the number of packets of an exchange, over all of the talk: the counters of packets and of exchanges can't be read
-// at one moment while it goes on.
-func (t *tapped) converse(ctx context.Context, s *settings, ns *harness.Namespace, talk string, connections int) (_ []cost, packets float64, _ error) {
-	before, err := t.read()
-	if err != nil {
-		return nil, 0, err
-	}
-	server, err := startWorker(ns, serverRole, talk)
-	if err != nil {
-		return nil, 0, err
-	}
-	address := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), trafficPort)
-	client, err := startWorker(ns, clientRole, talk, address.String(), fmt.Sprint(connections), "loop")
-	if err != nil {
-		return nil, 0, err
-	}
-	time.Sleep(settling)
-	costs, err := t.windows(ctx, s.windows, s.window)
-	if err != nil {
-		return nil, 0, err
-	}
-	answers, err := client.stop()
-	if err != nil {
-		return nil, 0, err
-	}
-	if _, err := server.stop(); err != nil {
-		return nil, 0, err
-	}
-	after, err := t.read()
-	if err != nil {
-		return nil, 0, err
-	}
-	want := 2 * answers
-	if talk == "binary" {
-		want = 0
-	}
-	if seen := after.seen - before.seen; seen != want || answers == 0 {
-		return nil, 0, fmt.Errorf("%d answers of %q came, and the kernel side saw %d exchange sides, want %d", answers, talk, seen, want)
-	}
-	return costs, float64(after.own[loEgress].Runs-before.own[loEgress].Runs) / float64(answers), nil
 }
 
 // measureForwarding taps a node whose pods talk to each other: their packets pass a veth on each side of its bridge.
@@ -137,7 +94,7 @@ func measureForwarding(ctx context.Context, s *settings, r *report, lab *harness
 		return err
 	}
 	defer func() { failed = errors.Join(failed, t.Close()) }()
-	if _, err := startWorker(b.Namespace, serverRole, "http"); err != nil {
+	if _, err := startWorker(b.Namespace, serverRole, "http", fmt.Sprint(trafficPort)); err != nil {
 		return err
 	}
 	address := netip.AddrPortFrom(harness.AddressB4, trafficPort)

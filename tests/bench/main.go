@@ -2,7 +2,9 @@
 // came out. "make bench" runs it; it needs root and leaves nothing behind.
 //
 //	kernel      run time of the programs on live traffic, net of an empty program    kernel.go
+//	http2       the same of HTTP/2: a header block, a segment of DATA, a call        http2.go
 //	throughput  wrk with and without ambit, in alternating pairs                     throughput.go
+//	http2-load  h2load, and gRPC's own client and server, in the same way            throughput.go
 //	userspace   spans per second and core, allocations per span                      userspace.go
 //	memory      ambit and its maps while many connections are open                   memory.go
 package main
@@ -34,6 +36,8 @@ var roles = harness.Roles{
 	clientRole:          client,
 	webRole:             web,
 	receiverRole:        receiver,
+	callServerRole:      callServer,
+	callClientRole:      callClient,
 }
 
 // settings say what is measured, and for how long.
@@ -43,13 +47,13 @@ type settings struct {
 
 	windows     int           // of each measurement of the kernel's part
 	window      time.Duration // length of one
-	pairs       int           // of runs of wrk
+	pairs       int           // of runs of a client under load
 	duration    time.Duration // of one run
 	spans       int           // through userspace
 	connections int           // open at once
 }
 
-// full takes about eight minutes; quick shows in half a minute that everything still works.
+// full takes about sixteen minutes; quick shows in a minute that everything still works.
 var (
 	full = settings{
 		windows: 20, window: 500 * time.Millisecond, pairs: 8, duration: 3 * time.Second,
@@ -69,7 +73,9 @@ type part struct {
 
 var allParts = []part{
 	{"kernel", measureKernel},
+	{"http2", measureHTTP2},
 	{"throughput", measureThroughput},
+	{"http2-load", measureHTTP2Throughput},
 	{"userspace", measureUserspace},
 	{"memory", measureMemory},
 }
@@ -88,14 +94,14 @@ func main() {
 	var asJSON, check, isQuick bool
 	var chosen string
 	flag.StringVar(&chosen, "parts", strings.Join(partNames(), ","), "`PARTS` to measure")
-	flag.BoolVar(&isQuick, "quick", false, "show in half a minute that it works; the figures mean little")
+	flag.BoolVar(&isQuick, "quick", false, "show in a minute that it works; the figures mean little")
 	flag.BoolVar(&asJSON, "json", false, "print JSON")
 	flag.BoolVar(&check, "check", false, "exit with 1 where a target is not met")
 	flag.StringVar(&s.binary, "ambit", "", "`PATH` of the ambit binary (default: build one)")
 	flag.IntVar(&s.windows, "windows", s.windows, "`NUMBER` of windows of a kernel measurement")
 	flag.DurationVar(&s.window, "window", s.window, "`LENGTH` of a window")
-	flag.IntVar(&s.pairs, "pairs", s.pairs, "`NUMBER` of pairs of wrk runs")
-	flag.DurationVar(&s.duration, "duration", s.duration, "`LENGTH` of a wrk run, whole seconds")
+	flag.IntVar(&s.pairs, "pairs", s.pairs, "`NUMBER` of pairs of runs under load")
+	flag.DurationVar(&s.duration, "duration", s.duration, "`LENGTH` of a run under load, whole seconds")
 	flag.IntVar(&s.spans, "spans", s.spans, "`NUMBER` of spans through userspace")
 	flag.IntVar(&s.connections, "connections", s.connections, "`NUMBER` of open connections")
 	flag.Parse()
@@ -130,7 +136,7 @@ func (s *settings) validate() error {
 		return errors.New("every number has to be at least 1, and -window at least 1ms")
 	}
 	if s.duration < time.Second || s.duration%time.Second != 0 {
-		return errors.New("-duration: wrk takes whole seconds, from 1s on")
+		return errors.New("-duration: wrk and h2load take whole seconds, from 1s on")
 	}
 	return nil
 }

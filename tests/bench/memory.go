@@ -44,7 +44,7 @@ func measureMemory(_ context.Context, s *settings, r *report) error {
 		if err != nil {
 			return err
 		}
-		server, err := startWorker(ns, serverRole, "http")
+		server, err := startWorker(ns, serverRole, "http", fmt.Sprint(trafficPort))
 		if err != nil {
 			return err
 		}

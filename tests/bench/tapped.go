@@ -167,7 +167,7 @@ func (t *tapped) Close() error {
 // reading is the state of all counters at one moment.
 type reading struct {
 	own, empty [hooks]bpf.ProgramInfo
-	seen       uint64 // exchange sides
+	counters   bpf.Counters
 }
 
 func (t *tapped) read() (reading, error) {
@@ -181,8 +181,8 @@ func (t *tapped) read() (reading, error) {
 			return r, err
 		}
 	}
-	c, err := t.kernel.Counters()
-	r.seen = c.Exchanges.Seen
+	var err error
+	r.counters, err = t.kernel.Counters()
 	return r, err
 }
 
@@ -220,24 +220,30 @@ func (t *tapped) windows(ctx context.Context, n int, length time.Duration) ([]co
 		return nil, err
 	}
 	for i := range costs {
-		var now reading
-		for deadline := time.Now().Add(length + 10*time.Second); ; {
-			time.Sleep(length)
-			if ctx.Err() != nil {
-				return nil, ctx.Err()
-			}
-			if now, err = t.read(); err != nil {
-				return nil, err
-			}
-			costs[i] = between(&last, &now)
-			if costs[i].packets[loEgress]+costs[i].packets[ingress] >= enough {
-				break
-			}
-			if time.Now().After(deadline) {
-				return nil, fmt.Errorf("fewer than %d packets came in %v", enough, length+10*time.Second)
-			}
+		if costs[i], last, err = t.measure(ctx, &last, length); err != nil {
+			return nil, err
 		}
-		last = now
 	}
 	return costs, nil
+}
+
+// measure is one window, which begins at a reading and ends at another one.
+func (t *tapped) measure(ctx context.Context, from *reading, length time.Duration) (cost, reading, error) {
+	for deadline := time.Now().Add(length + 10*time.Second); ; {
+		time.Sleep(length)
+		if ctx.Err() != nil {
+			return cost{}, reading{}, ctx.Err()
+		}
+		now, err := t.read()
+		if err != nil {
+			return cost{}, now, err
+		}
+		c := between(from, &now)
+		if c.packets[loEgress]+c.packets[ingress] >= enough {
+			return c, now, nil
+		}
+		if time.Now().After(deadline) {
+			return c, now, fmt.Errorf("fewer than %d packets came in %v", enough, length+10*time.Second)
+		}
+	}
 }

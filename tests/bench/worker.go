@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -71,4 +73,32 @@ func (w *worker) stop() (uint64, error) {
 		w.Kill()
 	}
 	return n, w.Wait()
+}
+
+// pin keeps the worker on the first of the processors that this process may use.
+func (w *worker) pin() error {
+	var may, one unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &may); err != nil {
+		return fmt.Errorf("ask for the processors: %w", err)
+	}
+	first := 0
+	for !may.IsSet(first) {
+		first++
+	}
+	one.Set(first)
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", w.PID()))
+	if err != nil {
+		return fmt.Errorf("list the threads of process %d: %w", w.PID(), err)
+	}
+	// Those that begin later inherit it.
+	for _, thread := range threads {
+		id, err := strconv.Atoi(thread.Name())
+		if err != nil {
+			return fmt.Errorf("list the threads of process %d: %w", w.PID(), err)
+		}
+		if err := unix.SchedSetaffinity(id, &one); err != nil {
+			return fmt.Errorf("keep thread %d on processor %d: %w", id, first, err)
+		}
+	}
+	return nil
 }

@@ -13,11 +13,15 @@ import (
 // wrkConnections is how many connections wrk keeps busy, by one thread: the server needs the other processor.
 const wrkConnections = 16
 
-// load is what one run of wrk shows.
+// load is what one run of a client shows.
 type load struct {
 	requests float64 // answered
 	perSec   float64
 	p50, p99 time.Duration
+}
+
+func wrkFrom(ns *harness.Namespace, url string) func(context.Context, time.Duration) (load, error) {
+	return func(ctx context.Context, duration time.Duration) (load, error) { return wrk(ctx, ns, url, duration) }
 }
 
 // wrk asks for url, from the namespace, for a number of whole seconds.

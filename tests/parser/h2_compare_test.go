@@ -24,7 +24,7 @@ func (e *h2Exchange) compare(r *bpf.Record) error {
 	if e.odd {
 		return e.compareHeaders(r)
 	}
-	if (r.Ending != e.ending || r.ErrorCode != e.errorCode) && !(e.late && r.Ending == bpf.EndingRefused) &&
+	if (r.Ending != e.ending || r.ErrorCode != e.errorCode) &&
 		!(e.unpadded && r.Ending == bpf.EndingResponse) {
 		return fmt.Errorf("ending %d, error %d, want %d, %d", r.Ending, r.ErrorCode, e.ending, e.errorCode)
 	}

@@ -29,21 +29,21 @@ type h2Exchange struct {
 	byOpener  bool
 	odd       bool // the response is none by RFC 9113: neither what is read of it nor its end is compared
 	unpadded  bool // and perhaps its padding alone was missing, with which the stream ends
-	late      bool // it began behind a GOAWAY that refuses it
 	torn      bool // a head or trailers of the response had begun when the exchange ended: they may be read or not
 	ended     int  // by which piece of the conversation
 }
 
 // h2Reference is what golang.org/x/net makes of a connection's two streams of bytes.
 type h2Reference struct {
-	sides   [2]h2Direction
-	open    map[uint32]*h2Exchange
-	done    []*h2Exchange // in the order in which they ended
-	dropped int           // for too many were open
-	highest uint32        // stream that the opener began
-	goAway  uint32        // the lowest last stream of the acceptor's GOAWAYs
-	saying  *h2Direction  // whose bytes are read
-	pieces  int           // of the conversation, so far
+	sides      [2]h2Direction
+	open       map[uint32]*h2Exchange
+	done       []*h2Exchange // in the order in which they ended
+	dropped    int           // for too many were open
+	highest    uint32        // stream that the opener began
+	goAway     uint32        // the lowest last stream of the acceptor's GOAWAYs
+	goAwayCode uint32        // and why
+	saying     *h2Direction  // whose bytes are read
+	pieces     int           // of the conversation, so far
 
 	torn   uint32        // stream whose request was never whole
 	broken error         // why nothing is read any more
@@ -194,7 +194,7 @@ func (r *h2Reference) refuse(last, code uint32) {
 	if last >= r.goAway {
 		return
 	}
-	r.goAway = last
+	r.goAway, r.goAwayCode = last, code
 	var refused []*h2Exchange
 	for _, e := range r.open {
 		if e.stream > last {
@@ -246,7 +246,12 @@ func (r *h2Reference) blockEnds(side int, ends bool) error {
 			r.dropped++
 			return nil
 		}
-		r.open[h.StreamID] = &h2Exchange{stream: h.StreamID, request: fields, late: h.StreamID > r.goAway}
+		e := &h2Exchange{stream: h.StreamID, request: fields}
+		r.open[h.StreamID] = e
+		if h.StreamID > r.goAway {
+			e.errorCode = r.goAwayCode
+			r.close(e, bpf.EndingRefused)
+		}
 	case side == acceptor && e != nil:
 		r.respond(e, fields, h.Flags.Has(http2.FlagHeadersEndStream))
 	}

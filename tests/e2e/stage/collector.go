@@ -25,6 +25,7 @@ type Span struct {
 	TraceState                string
 	Flags                     uint32
 	Failed                    bool           // its status is an error
+	Message                   string         // the status's description
 	Attributes                map[string]any // string, int64, float64, bool, or []any of them
 	Resource                  map[string]any
 }
@@ -85,6 +86,7 @@ func read(s *tracepb.Span, resource map[string]any) Span {
 		TraceState: s.TraceState,
 		Flags:      s.Flags,
 		Failed:     s.Status.GetCode() == tracepb.Status_STATUS_CODE_ERROR,
+		Message:    s.Status.GetMessage(),
 		Attributes: values(s.Attributes),
 		Resource:   resource,
 	}

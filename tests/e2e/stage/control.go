@@ -122,9 +122,9 @@ func (s *Stage) look(t testing.TB, now admin.Status) ([]Span, Counts) {
 	t.Helper()
 	counts := since(s.before, now)
 	spans := s.collector.take()
-	inFlightBefore := s.before.Exchanges.InFlight
+	before := s.before.Exchanges.InFlight + s.before.Exchanges.Queued
 	s.before = now
-	if sum := counts.Exported + counts.Unsampled + counts.DroppedTotal() + counts.InFlight + counts.Queued; sum != counts.Seen+inFlightBefore {
+	if sum := counts.Exported + counts.Unsampled + counts.DroppedTotal() + counts.InFlight + counts.Queued; sum != counts.Seen+before {
 		t.Errorf("the sum does not hold: %v", counts)
 	}
 	return spans, counts
