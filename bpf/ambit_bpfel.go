@@ -409,7 +409,9 @@ type ambitStaticEntry struct {
 	NameLen uint8
 	Name    uint8
 	Len     uint8
-	Pad     [5]uint8
+	Pad     uint8
+	Number  uint16
+	MorePad uint16
 	Text    [16]int8
 }
 
@@ -513,6 +515,7 @@ const (
 	ambitVarNewFragment          = "new_fragment"
 	ambitVarNewHttp2             = "new_http2"
 	ambitVarOwnTgid              = "own_tgid"
+	ambitVarPlainFields          = "plain_fields"
 	ambitVarStaticTable          = "static_table"
 	ambitVarTrustAll             = "trust_all"
 	ambitVarUnusedAbi            = "unused_abi"
@@ -632,6 +635,7 @@ type ambitVariableSpecs struct {
 	NewFragment          *ebpf.VariableSpec `ebpf:"new_fragment"`
 	NewHttp2             *ebpf.VariableSpec `ebpf:"new_http2"`
 	OwnTgid              *ebpf.VariableSpec `ebpf:"own_tgid"`
+	PlainFields          *ebpf.VariableSpec `ebpf:"plain_fields"`
 	StaticTable          *ebpf.VariableSpec `ebpf:"static_table"`
 	TrustAll             *ebpf.VariableSpec `ebpf:"trust_all"`
 	UnusedAbi            *ebpf.VariableSpec `ebpf:"unused_abi"`
@@ -742,6 +746,7 @@ type ambitVariables struct {
 	NewFragment          *ebpf.Variable `ebpf:"new_fragment"`
 	NewHttp2             *ebpf.Variable `ebpf:"new_http2"`
 	OwnTgid              *ebpf.Variable `ebpf:"own_tgid"`
+	PlainFields          *ebpf.Variable `ebpf:"plain_fields"`
 	StaticTable          *ebpf.Variable `ebpf:"static_table"`
 	TrustAll             *ebpf.Variable `ebpf:"trust_all"`
 	UnusedAbi            *ebpf.Variable `ebpf:"unused_abi"`

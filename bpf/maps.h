@@ -67,7 +67,7 @@ struct flow {
 	__u64 fingerprint; /* its key; tells a reused element from the one looked up */
 	__u64 netns; /* cookie of the tapped namespace */
 	struct endpoint wire[SIDES]; /* by sender: what the fingerprint is made of */
-	__u64 looked_ns; /* when the sweep looked after its streams */
+	__u64 looked_ns; /* HTTP/2: when its streams were looked after */
 	__u64 begun_ns; /* first byte of the request whose first line is read */
 	__u32 begun_seq;
 	__u32 begun_ack;

@@ -55,8 +55,14 @@ static always_inline void broken(struct flow *f, __u32 side)
 	give_up(f);
 }
 
+/* Where the header block is that is read: looked up once in a step. */
+struct reading {
+	struct http2 *http2;
+	struct exchange *exchange; /* 0: of no exchange */
+};
+
 /* A header block begins, and says by its frame whose it is. Answers 1 where none may. */
-static always_inline int open_block(struct walk *w, struct half *half)
+static always_inline int open_block(struct walk *w, struct half *half, struct reading *r)
 {
 	struct flow *f = w->flow;
 	struct http2 *h = http2_of(f);
@@ -65,6 +71,7 @@ static always_inline int open_block(struct walk *w, struct half *half)
 
 	if (!h)
 		return 1;
+	r->http2 = h;
 	struct open_block *block = &h->block[w->a->side & 1];
 	block->stream = stream;
 	block->ends = half->frame.type == FRAME_HEADERS && half->frame.flags & FLAG_END_STREAM;
@@ -79,13 +86,16 @@ static always_inline int open_block(struct walk *w, struct half *half)
 		if (stream <= h->last)
 			return 0;
 		h->last = stream;
-		if (begin_stream(f, h, stream))
+		ex = begin_stream(f, h, stream);
+		if (ex)
 			block->kind = BLOCK_REQUEST | (f->trusted ? BLOCK_TRUSTED : 0);
+		r->exchange = ex;
 		return 0;
 	}
 	ex = find_stream(f, stream);
 	if (!ex)
 		return 0;
+	r->exchange = ex;
 	ex->end_ns = w->a->now;
 	if (ex->progress == STREAM_HEADED) {
 		block->kind = BLOCK_TRAILERS;
@@ -242,19 +252,27 @@ static always_inline void abandon_block(struct walk *w, struct half *half, struc
 }
 
 /* What of a header block is in this frame and segment. Answers 1 when the segment is used up. */
-static always_inline long fragment(struct walk *w, struct half *half)
+static always_inline long fragment(struct walk *w, struct half *half, struct reading *r)
 {
 	struct flow *f = w->flow;
-	struct http2 *h = http2_of(f);
+	struct http2 *h = r->http2;
+	struct exchange *ex = r->exchange;
 	__u32 zero = 0, left = w->a->end - position(w), room = half->remain - half->frame.pad;
 	struct piece *piece = bpf_map_lookup_elem(&pieces, &zero);
 	bool end = half->frame.flags & FLAG_END_HEADERS;
 
-	if (!h || !piece)
-		return 1;
-	struct open_block *block = &h->block[w->a->side & 1];
 	if (!left && room)
 		return 1;
+	if (!h) {
+		h = http2_of(f);
+		if (!h)
+			return 1;
+		if (h->block[w->a->side & 1].kind)
+			ex = find_stream(f, h->block[w->a->side & 1].stream);
+	}
+	if (!piece)
+		return 1;
+	struct open_block *block = &h->block[w->a->side & 1];
 	__u32 n = room < left ? room : left;
 	if (n > PIECE_MAX)
 		n = PIECE_MAX;
@@ -266,7 +284,6 @@ static always_inline long fragment(struct walk *w, struct half *half)
 	room -= passed;
 	bool last = end && n == room;
 
-	struct exchange *ex = block->kind ? find_stream(f, block->stream) : 0;
 	if (!ex) {
 		block->kind = BLOCK_NOBODYS;
 		ex = &f->exchange;

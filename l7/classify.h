@@ -211,6 +211,7 @@ static __noinline struct flow *take_up(struct tap *t)
 	f->id = t->fingerprint ^ now;
 	f->half[SIDE_OPENER].last_ns = now;
 	f->half[SIDE_ACCEPTOR].last_ns = now;
+	f->looked_ns = now;
 	f->netns = t->netns;
 	f->wire[sender & 1] = t->parts->seg.src;
 	f->wire[!sender] = t->parts->remote;

@@ -165,6 +165,75 @@ static always_inline void unknown_field(struct fields *f)
 	count(STAT_HPACK_UNKNOWN);
 }
 
+/* How much is kept of a value that is kept as it is. */
+const volatile __u16 plain_fields[32] = {
+	[HEADER_METHOD] = FIELD_MAX(FIELD_METHOD, METHOD_MAX),
+	[HEADER_PATH] = FIELD_MAX(FIELD_PATH, REQUEST_LINE_MAX),
+	[HEADER_SCHEME] = FIELD_MAX(FIELD_SCHEME, SCHEME_MAX),
+	[HEADER_AUTHORITY] = FIELD_MAX(FIELD_HOST, HOST_MAX),
+	[HEADER_HOST] = FIELD_MAX(FIELD_HOST, HOST_MAX),
+	[HEADER_USER_AGENT] = FIELD_MAX(FIELD_USER_AGENT, USER_AGENT_MAX),
+	[HEADER_CONTENT_TYPE] = FIELD_MAX(FIELD_CONTENT_TYPE, CONTENT_TYPE_MAX),
+};
+
+/* Where a short value of a field goes in the text, with the field set; EXCHANGE_TEXT where keep has to look at it. */
+static always_inline __u32 place_text(struct exchange *ex, __u32 field_max, __u32 len)
+{
+	__u32 field = field_max & 15, used = ex->used;
+
+	opaque(field);
+	if (len > 64 || len > field_max >> 4 || used > EXCHANGE_TEXT - 64 || field >= FIELDS || ex->fields[field].len)
+		return EXCHANGE_TEXT;
+	ex->fields[field].off = used;
+	ex->fields[field].len = len;
+	ex->used = used + len;
+	return used;
+}
+
+/* Most values of a table are short, and kept as they are: without a way through the window. Answers 0 where it is not so. */
+__noinline int keep_entry(struct exchange *ex, const struct hpack_table *t, __u32 at, __u32 len, __u32 id_kind)
+{
+	if (!ex || !t)
+		return 0;
+	__u32 id = id_kind & 31, field_max = plain_fields[id];
+
+	at &= TABLE_BYTES - 1;
+	opaque(at);
+	if (!field_max || !len || at >= TABLE_BYTES)
+		return 0;
+	if (id == HEADER_CONTENT_TYPE && (id_kind >> 8 & 7) == BLOCK_RESPONSE)
+		field_max = FIELD_MAX(FIELD_RESPONSE_TYPE, CONTENT_TYPE_MAX);
+	__u32 to = place_text(ex, field_max, len);
+	opaque(to);
+	if (to > EXCHANGE_TEXT - 64)
+		return 0;
+	copy_value(ex->text + to, t->bytes + at, len);
+	if (id == HEADER_CONTENT_TYPE)
+		read_content_type(ex, t->bytes + at, len);
+	return 1;
+}
+
+/* A field whose name and value are in the static table. */
+__noinline int keep_static(struct exchange *ex, __u32 n)
+{
+	if (!ex || n > STATIC_ENTRIES)
+		return 0;
+	const volatile struct static_entry *s = &static_table[n];
+
+	if (s->name == HEADER_STATUS) {
+		if (!ex->status)
+			ex->status = s->number;
+		return 0;
+	}
+	__u32 to = place_text(ex, plain_fields[s->name & 31], s->len);
+	opaque(to);
+	if (to > EXCHANGE_TEXT - 64)
+		return 0;
+	store64(ex->text + to, *(const volatile __u64 *)s->text);
+	store64(ex->text + to + 8, *(const volatile __u64 *)(s->text + 8));
+	return 0;
+}
+
 /* Name and value are in a table. */
 static always_inline long indexed_field(struct fields *f, __u32 n)
 {
@@ -174,11 +243,8 @@ static always_inline long indexed_field(struct fields *f, __u32 n)
 		if (!n || n > STATIC_ENTRIES)
 			return broken_field(f);
 		const volatile struct static_entry *s = &static_table[n];
-		if (!(f->piece->wanted >> (s->name & 31) & 1) || !s->len)
-			return 0;
-		store64(f->win->bytes, *(const volatile __u64 *)s->text);
-		store64(f->win->bytes + 8, *(const volatile __u64 *)(s->text + 8));
-		take_field(f->ex, f->win, s->name, s->len, f->block->kind); /* none of them says anything of the trace */
+		if (f->piece->wanted >> (s->name & 31) & 1 && s->len)
+			keep_static(f->ex, n);
 		return 0;
 	}
 	n -= STATIC_ENTRIES + 1;
@@ -193,6 +259,8 @@ static always_inline long indexed_field(struct fields *f, __u32 n)
 	if (e->name == HEADER_UNKNOWN) {
 		unknown_field(f);
 	} else if (f->piece->wanted >> (e->name & 31) & 1) {
+		if (keep_entry(f->ex, f->table, e->at, e->len, e->name | (__u32)f->block->kind << 8))
+			return 0;
 		load_value(f->table, f->win, e->at, e->len);
 		use_field(f, e->name, e->len);
 	}
@@ -231,7 +299,9 @@ static always_inline __u32 named_field(struct fields *f, __u32 n, __u32 *len)
 	return e->name;
 }
 
-/* One field, or a change of the table's size. Answers 1 where the piece ends, or is wrong. */
+#define INDEXED_AT_ONCE 4
+
+/* A few fields that are in a table, or another one, or a change of the table's size. Answers 1 where the piece ends, or is wrong. */
 static long hpack_field(__u64 i, struct fields *f)
 {
 	struct piece *piece = f->piece;
@@ -241,9 +311,20 @@ static long hpack_field(__u64 i, struct fields *f)
 	if (idx >= len || idx >= BLOCK_BYTES)
 		return 1;
 	__u8 c = piece->bytes[idx];
-	if (c > 0x80 && c < 0xff) {
-		piece->idx = idx + 1;
-		return indexed_field(f, c & 0x7f);
+	/* Each callback costs as much as one of these. */
+	for (__u32 n = 0; n < INDEXED_AT_ONCE; n++) {
+		if (c <= 0x80 || c == 0xff)
+			break;
+		idx++;
+		piece->idx = idx;
+		if (indexed_field(f, c & 0x7f))
+			return 1;
+		opaque(idx);
+		if (idx >= len || idx >= BLOCK_BYTES)
+			return 1;
+		c = piece->bytes[idx];
+		if (n == INDEXED_AT_ONCE - 1)
+			return 0;
 	}
 
 	bool insert = (c & 0xc0) == 0x40;

@@ -113,18 +113,28 @@ static always_inline void frame_end(struct walk *w, struct half *half)
 		conclude_stream(f, ex, ENDING_RESPONSE, 0, w->a->now);
 }
 
+/* A DATA frame begins. What of it is in this segment is passed over at once. */
 static always_inline void data(struct walk *w, struct half *half)
 {
-	struct exchange *ex = find_stream(w->flow, half->frame.stream);
-	__u64 n = half->remain - half->frame.pad;
+	struct flow *f = w->flow;
+	struct exchange *ex = find_stream(f, half->frame.stream);
+	__s32 left = w->a->end - position(w);
+	__u64 n = half->remain < left ? half->remain : left, body = half->remain - half->frame.pad;
 
-	if (!ex)
+	half->remain -= n;
+	advance(w, n);
+	if (ex) {
+		if (w->a->side == SIDE_OPENER)
+			ex->request_body += body;
+		else
+			ex->response_body += body;
+		ex->end_ns = w->a->now;
+	}
+	if (half->remain)
 		return;
-	if (w->a->side == SIDE_OPENER)
-		ex->request_body += n;
-	else
-		ex->response_body += n;
-	ex->end_ns = w->a->now;
+	between_frames(half);
+	if (ex && w->a->side == SIDE_ACCEPTOR && half->frame.flags & FLAG_END_STREAM)
+		conclude_stream(f, ex, ENDING_RESPONSE, 0, w->a->now);
 }
 
 static always_inline void reset(struct walk *w, struct half *half, __u32 error_code)
@@ -162,7 +172,7 @@ __noinline int refuse_streams(struct flow *f, __u32 last, __u32 error_code, __u6
 }
 
 /* The beginning of a frame is in the window, with the header and what else extra_of says. Answers 1 where it can't be. */
-static always_inline long begin_frame(struct walk *w, struct half *half)
+static always_inline long begin_frame(struct walk *w, struct half *half, struct reading *r)
 {
 	struct flow *f = w->flow;
 	const __u8 *b = w->win->bytes;
@@ -181,12 +191,12 @@ static always_inline long begin_frame(struct walk *w, struct half *half)
 	switch (type) {
 	case FRAME_DATA:
 		data(w, half);
-		break;
+		return 0;
 	case FRAME_HEADERS:
 	case FRAME_PUSH_PROMISE:
 	case FRAME_CONTINUATION:
 		half->state = HALF_FRAGMENT;
-		if (type != FRAME_CONTINUATION && open_block(w, half)) {
+		if (type != FRAME_CONTINUATION && open_block(w, half, r)) {
 			broken(f, w->a->side);
 			return 1;
 		}
@@ -228,7 +238,7 @@ static always_inline void read_setting(struct walk *w, const __u8 *b)
 }
 
 /* Takes together what is read at once: the preface, a setting, or a frame's beginning. */
-static always_inline long gather(struct walk *w, struct half *half)
+static always_inline long gather(struct walk *w, struct half *half, struct reading *r)
 {
 	struct flow *f = w->flow;
 	__u8 *b = w->win->bytes;
@@ -323,7 +333,7 @@ static always_inline long gather(struct walk *w, struct half *half)
 			frame_end(w, half);
 		break;
 	default:
-		return begin_frame(w, half);
+		return begin_frame(w, half, r);
 	}
 	return 0;
 }
@@ -333,6 +343,7 @@ static long http2_step(__u64 i, struct walk *w)
 {
 	struct half *half = &w->flow->half[w->a->side & 1];
 	__s32 left = w->a->end - position(w);
+	struct reading r = {};
 	__u64 n;
 
 	switch (half->state) {
@@ -345,12 +356,16 @@ static long http2_step(__u64 i, struct walk *w)
 		if (!half->remain)
 			frame_end(w, half);
 		return 0;
-	case HALF_FRAGMENT:
-		return fragment(w, half);
 	case HALF_PREFACE:
 	case HALF_FRAME:
 	case HALF_SETTINGS:
-		return left <= 0 ? 1 : gather(w, half);
+		if (left <= 0 || gather(w, half, &r))
+			return 1;
+		if (half->state != HALF_FRAGMENT)
+			return 0;
+		/* fall through */
+	case HALF_FRAGMENT:
+		return fragment(w, half, &r);
 	}
 	return 1;
 }
@@ -445,6 +460,18 @@ __noinline __u32 http2_sender(struct packet *packet, __u32 payload, __u32 end)
 	return SIDES;
 }
 
+/* Ends the streams whose last byte came before since. */
+__noinline int http2_time_out(struct flow *f, __u64 since, __u64 now)
+{
+	if (!f)
+		return 0;
+	struct fate fate = { .flow = f, .http2 = http2_of(f), .end_ns = now, .ending = ENDING_IDLE, .idle_ns = since };
+
+	if (fate.http2)
+		end_streams(&fate);
+	return 0;
+}
+
 /* Takes one segment of a direction through the parser. The flow is locked. */
 __noinline int http2_segment(struct packet *packet, struct flow *f, const struct arrival *a)
 {
@@ -468,6 +495,11 @@ __noinline int http2_segment(struct packet *packet, struct flow *f, const struct
 	w.win->origin = ahead < 0 ? -ahead : 0;
 	w.win->idx = 0;
 	w.win->filled = 0;
+	/* On a busy connection a stream may be idle for long: the sweep, which looks at idle ones, never sees it. */
+	if (a->now > f->looked_ns + idle_limit_ns / 4 && a->now > idle_limit_ns) {
+		f->looked_ns = a->now;
+		http2_time_out(f, a->now - idle_limit_ns, a->now);
+	}
 	http2_confirmed(f, !a->side, a->ack);
 	if (ahead > 0 && half->state != HALF_LOST)
 		http2_gap(f, a->side, ahead);
@@ -507,15 +539,6 @@ static always_inline void http2_over(struct flow *f, __u32 ending, __u64 now)
 	if (half->missed || half->state == HALF_LOST || (f->finned && half->next_seq != f->fin_seq))
 		fate.drop = STAT_DROP_GAP;
 	end_streams(&fate);
-}
-
-/* Ends the streams whose last byte came before since. */
-static always_inline void http2_time_out(struct flow *f, __u64 since, __u64 now)
-{
-	struct fate fate = { .flow = f, .http2 = http2_of(f), .end_ns = now, .ending = ENDING_IDLE, .idle_ns = since };
-
-	if (fate.http2)
-		end_streams(&fate);
 }
 
 /* The request that HTTP/1 has read is the first stream. */

@@ -81,7 +81,9 @@ struct static_entry {
 	__u8 name_len;
 	__u8 name; /* enum header_id */
 	__u8 len;
-	__u8 pad[5];
+	__u8 pad;
+	__u16 number; /* of :status */
+	__u16 more_pad;
 	char text[16]; /* of headers that matter */
 };
 
@@ -95,13 +97,13 @@ const volatile struct static_entry static_table[STATIC_ENTRIES + 1] = {
 	[5] = { .name_len = 5, .name = HEADER_PATH, .len = 11, .text = "/index.html" },
 	[6] = { .name_len = 7, .name = HEADER_SCHEME, .len = 4, .text = "http" },
 	[7] = { .name_len = 7, .name = HEADER_SCHEME, .len = 5, .text = "https" },
-	[8] = { .name_len = 7, .name = HEADER_STATUS, .len = 3, .text = "200" },
-	[9] = { .name_len = 7, .name = HEADER_STATUS, .len = 3, .text = "204" },
-	[10] = { .name_len = 7, .name = HEADER_STATUS, .len = 3, .text = "206" },
-	[11] = { .name_len = 7, .name = HEADER_STATUS, .len = 3, .text = "304" },
-	[12] = { .name_len = 7, .name = HEADER_STATUS, .len = 3, .text = "400" },
-	[13] = { .name_len = 7, .name = HEADER_STATUS, .len = 3, .text = "404" },
-	[14] = { .name_len = 7, .name = HEADER_STATUS, .len = 3, .text = "500" },
+	[8] = { .name_len = 7, .name = HEADER_STATUS, .len = 3, .number = 200, .text = "200" },
+	[9] = { .name_len = 7, .name = HEADER_STATUS, .len = 3, .number = 204, .text = "204" },
+	[10] = { .name_len = 7, .name = HEADER_STATUS, .len = 3, .number = 206, .text = "206" },
+	[11] = { .name_len = 7, .name = HEADER_STATUS, .len = 3, .number = 304, .text = "304" },
+	[12] = { .name_len = 7, .name = HEADER_STATUS, .len = 3, .number = 400, .text = "400" },
+	[13] = { .name_len = 7, .name = HEADER_STATUS, .len = 3, .number = 404, .text = "404" },
+	[14] = { .name_len = 7, .name = HEADER_STATUS, .len = 3, .number = 500, .text = "500" },
 	[15] = { .name_len = 14 }, /* accept-charset */
 	[16] = { .name_len = 15 }, /* accept-encoding */
 	[17] = { .name_len = 15 }, /* accept-language */

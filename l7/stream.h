@@ -81,7 +81,8 @@ static always_inline struct exchange *add_stream(struct flow *f, struct http2 *h
 
 	if (h->waiting >= STREAMS_MAX)
 		return 0;
-	bpf_loop(STREAMS_MAX, try_slot, &s, 0);
+	if (try_slot(0, &s) == 0)
+		bpf_loop(STREAMS_MAX, try_slot, &s, 0);
 	if (s.found >= STREAMS_MAX)
 		return 0;
 	__u32 slot = s.found;

@@ -19,9 +19,8 @@ static always_inline __u64 last_of(const struct flow *f)
 
 static long sweep_flow(void *map, __u64 *key, struct flow *f, struct sweep *s)
 {
-	bool streams = f->protocol == PROTOCOL_HTTP2 && outstanding(f) && s->now > f->looked_ns + idle_limit_ns / 4;
-	/* Bytes that came since the sweep began are newer than now. Those of one stream say nothing of another. */
-	if (!f->left && !streams && s->now < last_of(f) + idle_limit_ns)
+	/* Bytes that came since the sweep began are newer than now. */
+	if (!f->left && s->now < last_of(f) + idle_limit_ns)
 		return 0;
 	/* It is idle between two requests, and its sockets will tell when they end. */
 	if (!f->left && !outstanding(f) && f->sockets)
@@ -31,12 +30,12 @@ static long sweep_flow(void *map, __u64 *key, struct flow *f, struct sweep *s)
 	bool ends = true;
 	if (f->left) {
 		over(f, f->left == LEFT_RESET ? ENDING_RESET : ENDING_CLOSED, s->now);
+	} else if (s->now < last_of(f) + idle_limit_ns) {
+		ends = false;
 	} else {
-		bool idle = s->now >= last_of(f) + idle_limit_ns;
-		ends = idle && !f->sockets;
-		if (outstanding(f) && (idle || f->protocol == PROTOCOL_HTTP2))
+		ends = !f->sockets;
+		if (outstanding(f))
 			time_out(f, s->now);
-		f->looked_ns = s->now;
 	}
 	if (ends)
 		end_flow(f, key);
