@@ -429,14 +429,16 @@ type ambitTapParts struct {
 		Pad     [7]uint8
 	}
 	Arrival struct {
-		_       structs.HostLayout
-		Now     uint64
-		Payload uint32
-		End     int32
-		Side    uint32
-		Seq     uint32
-		Ack     uint32
-		Pad     uint32
+		_        structs.HostLayout
+		Now      uint64
+		Payload  uint32
+		End      int32
+		Side     uint32
+		Seq      uint32
+		Ack      uint32
+		LoadedAt uint32
+		Loaded   uint32
+		Pad      uint32
 	}
 	Remote      ambitEndpoint
 	Fingerprint uint64

@@ -177,6 +177,8 @@ struct arrival {
 	__u32 side; /* the sender */
 	__u32 seq; /* of the first payload byte */
 	__u32 ack;
+	__u32 loaded_at; /* HTTP/2: from this byte of the payload on the window has */
+	__u32 loaded; /* so many */
 	__u32 pad;
 };
 

@@ -319,8 +319,11 @@ static always_inline void feed(struct tap *t, struct flow *f)
 			http1_segment(t->skb, f, a);
 		/* HTTP/1 may have found it to be HTTP/2, and left the rest. */
 		if (f->protocol == PROTOCOL_HTTP2) {
+			__u32 zero = 0;
+			struct window *win = bpf_map_lookup_elem(&windows, &zero);
 			t->parts->fingerprint = t->fingerprint;
-			bpf_tail_call(t->skb, &taps, TAP_HTTP2);
+			if (win && !pass_data(t->skb, f, a, win))
+				bpf_tail_call(t->skb, &taps, TAP_HTTP2);
 		}
 	}
 	if (t->parts->seg.flags & (TCP_FIN | TCP_RST) || f->finned)

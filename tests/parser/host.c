@@ -211,7 +211,7 @@ static void feed_segment(void)
 		stain_window();
 		if (flow->protocol != PROTOCOL_HTTP2)
 			http1_segment(&p, flow, &a);
-		if (flow->protocol == PROTOCOL_HTTP2)
+		if (flow->protocol == PROTOCOL_HTTP2 && !pass_data(&p, flow, &a, (struct window *)windows.array))
 			http2_segment(&p, flow, &a);
 		/* A byte is looked at twice at most: in the window, and again where its line began late in it. */
 		__u64 took = report.steps - before, allowed = 2 * (__u64)a.end + 300;
