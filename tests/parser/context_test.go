@@ -16,6 +16,7 @@ const (
 	flagParentSampled   = 32
 	flagParentDecided   = 64
 	flagParentThreshold = 2048
+	flagHeadDone        = 4096
 )
 
 const (

@@ -92,6 +92,10 @@ func (e *h2Exchange) compareSeen(r *bpf.Record) error {
 		// What comes last of a response may be missing without a word, and so may its beginning.
 		seen.Flags |= bpf.FlagResponseUnknown
 	}
+	if atEnd && r.Flags&flagHeadDone == 0 {
+		// Nor was all of the request's head.
+		seen.Flags |= bpf.FlagRequestUnknown
+	}
 	if e.byOpener {
 		seen.Flags |= bpf.FlagResetByOpener
 	}

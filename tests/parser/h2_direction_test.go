@@ -119,26 +119,71 @@ func (d *h2Direction) doomed(side int) bool {
 		if _, err := d.framer.ReadFrame(); err != nil {
 			return true
 		}
-		block = append(block, fragment(b)...)
+		part, last := fragment(b)
+		block = append(block, part...)
+		if last {
+			_, err := d.decode(block)
+			return err != nil
+		}
 	}
 	if len(block) == 0 {
 		return false
 	}
-	// With zeros a field becomes whole whose name is wrong already.
-	_, err := d.decode(append(block, make([]byte, 1<<16)...))
-	return err != nil && !strings.Contains(err.Error(), "truncated")
+	_, err := d.decode(block)
+	return err != nil && (!strings.Contains(err.Error(), "truncated") || wrongName(block))
 }
 
-// fragment is what there is of a header block in a frame of which the end may be missing.
-func fragment(b []byte) []byte {
+// wrongName tells whether a block breaks off in a field whose name is there, and is no Huffman code. hpack.Decoder looks at
+// neither before it has the value.
+func wrongName(block []byte) bool {
+	for len(block) > 0 {
+		texts, bits := 1, uint(4)
+		switch c := block[0]; {
+		case c&0x80 != 0:
+			texts, bits = 0, 7
+		case c&0x40 != 0:
+			bits = 6
+		case c&0x20 != 0:
+			texts, bits = 0, 5
+		}
+		index, n := hpackInteger(block, bits)
+		if n == 0 {
+			return false
+		}
+		block = block[n:]
+		if index == 0 {
+			texts *= 2
+		}
+		for i := range texts {
+			if len(block) == 0 {
+				return false
+			}
+			size, n := hpackInteger(block, 7)
+			if n == 0 || size > uint64(len(block)-n) {
+				return false
+			}
+			if huffman := block[0]&0x80 != 0; huffman && i == 0 && index == 0 {
+				if _, err := hpack.HuffmanDecodeToString(block[n : n+int(size)]); err != nil {
+					return true
+				}
+			}
+			block = block[n+int(size):]
+		}
+	}
+	return false
+}
+
+// fragment is what there is of a header block in a frame of which the end may be missing; last: it ends the block, and
+// padding alone is missing.
+func fragment(b []byte) (part []byte, last bool) {
 	kind, flags, rest, pad := http2.FrameType(b[3]), http2.Flags(b[4]), b[9:], 0
 	if kind != http2.FrameHeaders && kind != http2.FramePushPromise && kind != http2.FrameContinuation {
-		return nil
+		return nil, false
 	}
 	skip := 0
 	if kind != http2.FrameContinuation && flags.Has(http2.FlagHeadersPadded) {
 		if len(rest) == 0 {
-			return nil
+			return nil, false
 		}
 		pad, skip = int(rest[0]), 1
 	}
@@ -148,6 +193,7 @@ func fragment(b []byte) []byte {
 	if kind == http2.FramePushPromise {
 		skip += 4
 	}
-	end := min(len(rest), frameLength(b)-pad)
-	return rest[min(skip, max(end, 0)):max(end, 0)]
+	size := max(frameLength(b)-pad, 0)
+	end := min(len(rest), size)
+	return rest[min(skip, end):end], end == size && flags.Has(http2.FlagHeadersEndHeaders)
 }

@@ -59,6 +59,9 @@ func TestH2Rules(t *testing.T) {
 			said{opener, fieldsOf(":method", "GET", ":method", "PUT", ":path", "/a", ":path", "/b", ":authority", "a", "host", "b", "user-agent", "c",
 				"user-agent", "d", "content-type", "application/grpc", "content-type", "e", "x-request-id", "f", "x-request-id", "g"), true, nil},
 			said{acceptor, fieldsOf(":status", "200", ":status", "404", "grpc-status", "1", "grpc-status", "2", "grpc-message", "a", "grpc-message", "b"), true, nil}),
+		"the second content type is gRPC's": spoken(
+			said{opener, fieldsOf(":method", "GET", "content-type", "text/html", "content-type", "application/grpc"), true, nil},
+			said{acceptor, fieldsOf(":status", "200", "content-type", "text/html", "content-type", "application/grpc-web"), true, nil}),
 		"trailers repeat the head": spoken(asked,
 			said{acceptor, fieldsOf(":status", "200", "grpc-status", "1", "grpc-message", "a", "content-type", "b"), false, nil},
 			said{acceptor, fieldsOf(":status", "404", "grpc-status", "2", "grpc-message", "c", "content-type", "d"), true, nil}),
