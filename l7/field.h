@@ -94,9 +94,10 @@ __noinline int take_field(struct exchange *ex, struct window *win, __u32 id, __u
 		field = FIELD_MAX(FIELD_REQUEST_ID, REQUEST_ID_MAX);
 		break;
 	case HEADER_CONTENT_TYPE:
-		read_content_type(ex, win->bytes, len);
-		field = (kind & 7) == BLOCK_REQUEST ? FIELD_MAX(FIELD_CONTENT_TYPE, CONTENT_TYPE_MAX) :
-						      FIELD_MAX(FIELD_RESPONSE_TYPE, CONTENT_TYPE_MAX);
+		field = (kind & 7) == BLOCK_REQUEST ? FIELD_CONTENT_TYPE : FIELD_RESPONSE_TYPE;
+		if (!ex->fields[field].len)
+			read_content_type(ex, win->bytes, len);
+		field = FIELD_MAX(field, CONTENT_TYPE_MAX);
 		break;
 	case HEADER_GRPC_MESSAGE:
 		field = FIELD_MAX(FIELD_GRPC_MESSAGE, GRPC_MESSAGE_MAX);

@@ -101,8 +101,11 @@ static long next_link(__u64 i, struct chain *c)
 	if (c->pos > c->end || c->end - c->pos < FRAME_HEADER || load_bytes(c->packet, c->payload + c->pos, b, FRAME_HEADER))
 		return 1;
 	__u32 len = (__u32)b[0] << 16 | b[1] << 8 | b[2], stream = bpf_ntohl(load32(b + 5));
-	/* Stricter than a receiver has to be: sizes and flags that nobody sends are no sign of frames. */
-	if (len > PIECE_MAX || stream >> 31 || b[3] > FRAME_CONTINUATION || b[4] & ~0x2d || is_impossible(b[3], b[4], stream, len) || (b[3] == FRAME_CONTINUATION) != c->open)
+	/* Stricter than a receiver has to be: what nobody sends is no sign of frames. */
+	if (len > PIECE_MAX || stream >> 31 || b[3] > FRAME_CONTINUATION || b[4] & ~0x2d ||
+	    is_impossible(b[3], b[4], stream, len) || (b[3] == FRAME_CONTINUATION) != c->open)
+		return 1;
+	if (b[3] == FRAME_DATA && !len && !(b[4] & FLAG_END_STREAM))
 		return 1;
 	if (b[3] == FRAME_HEADERS || b[3] == FRAME_PUSH_PROMISE || b[3] == FRAME_CONTINUATION)
 		c->open = !(b[4] & FLAG_END_HEADERS);

@@ -41,10 +41,13 @@ static always_inline void http2_confirmed(struct flow *f, __u32 side, __u32 ack)
 	/* A FIN has a number of its own. */
 	if (f->opener_finned && side == SIDE_OPENER && ack == f->opener_fin + 1)
 		gap--;
-	if (gap <= 0 || half->state == HALF_LOST || half->state == HALF_OFF)
+	if (gap <= 0 || half->state == HALF_OFF)
 		return;
 	half->next_seq += gap;
-	http2_gap(f, side, gap);
+	if (half->state == HALF_LOST)
+		half->missed = outstanding(f) > 0;
+	else
+		http2_gap(f, side, gap);
 }
 
 /* The last byte of a frame was seen: it may be the last one of a response. */
