@@ -47,7 +47,7 @@ func (c *conversation) stop() (said, error) {
 }
 
 // converse measures while client and server talk, and checks that the kernel side saw what they said.
-func (t *tapped) converse(ctx context.Context, s *settings, ns *harness.Namespace, talk string, connections int) ([]cost, said, error) {
+func (t *tapping) converse(ctx context.Context, s *settings, ns *harness.Namespace, talk string, connections int) ([]cost, said, error) {
 	before, err := t.read()
 	if err != nil {
 		return nil, said{}, err

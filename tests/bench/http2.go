@@ -52,7 +52,7 @@ func measureHTTP2(ctx context.Context, s *settings, r *report) error {
 	})
 }
 
-func measureCalls(ctx context.Context, s *settings, r *report, t *tapped, ns *harness.Namespace) error {
+func measureCalls(ctx context.Context, s *settings, r *report, t *tapping, ns *harness.Namespace) error {
 	for _, v := range []struct {
 		talk, name string
 		rates      []float64
@@ -91,7 +91,7 @@ func sideRow(name string, costs []cost, packets float64) row {
 }
 
 // measureData has both sides of a stream send DATA in turn, so that there is no packet but such.
-func measureData(ctx context.Context, s *settings, r *report, t *tapped, ns *harness.Namespace) error {
+func measureData(ctx context.Context, s *settings, r *report, t *tapping, ns *harness.Namespace) error {
 	for _, v := range []struct{ talk, name string }{
 		{"inside", "begins inside of a frame"},
 		{"whole", "one whole frame"},
@@ -114,7 +114,7 @@ func measureData(ctx context.Context, s *settings, r *report, t *tapped, ns *har
 // measureBlocks measures what a request's header block costs: the same exchange with the block and with an empty one,
 // in windows in turn, so that both meet the same machine. All run on one processor: whether the two ends of a conversation
 // share one would be a greater difference than a block.
-func measureBlocks(ctx context.Context, s *settings, r *report, t *tapped, ns *harness.Namespace) error {
+func measureBlocks(ctx context.Context, s *settings, r *report, t *tapping, ns *harness.Namespace) error {
 	const (
 		empty = iota
 		one
@@ -189,7 +189,7 @@ func measureBlocks(ctx context.Context, s *settings, r *report, t *tapped, ns *h
 }
 
 // turn measures while one conversation goes on and the others wait.
-func (t *tapped) turn(ctx context.Context, c *conversation, length time.Duration) (cost, error) {
+func (t *tapping) turn(ctx context.Context, c *conversation, length time.Duration) (cost, error) {
 	if err := c.client.Signal(unix.SIGCONT); err != nil {
 		return cost{}, err
 	}

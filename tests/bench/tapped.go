@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"path/filepath"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -13,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ambit/bpf"
-	"ambit/daemon"
 	"ambit/tc"
 	"ambit/tests/harness"
+	"ambit/tests/harness/tapped"
 )
 
 // hook is where a program is attached; it indexes programs.
@@ -30,12 +28,10 @@ const (
 
 var hookNames = [hooks]string{"lo egress", "egress", "ingress"}
 
-// tapped is the kernel side at work in one namespace, without the daemon, with an empty program beside each of
-// its own. The kernel measures the run time of both.
-type tapped struct {
-	kernel  *bpf.Kernel
-	reader  *bpf.Reader
-	taps    *tc.Taps
+// tapping is the kernel side at work in one namespace, with an empty program beside each of its own. The kernel measures
+// the run time of both.
+type tapping struct {
+	kernel  *tapped.Kernel
 	empties *tc.Taps
 	stats   interface{ Close() error }
 	own     [hooks]*ebpf.Program
@@ -44,8 +40,8 @@ type tapped struct {
 }
 
 // tapNamespace loads the kernel side with the defaults of the daemon. Close it.
-func tapNamespace(lab *harness.Lab, ns *harness.Namespace, name string) (_ *tapped, err error) {
-	t := new(tapped)
+func tapNamespace(lab *harness.Lab, ns *harness.Namespace, name string) (_ *tapping, err error) {
+	t := new(tapping)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, t.Close())
@@ -54,40 +50,14 @@ func tapNamespace(lab *harness.Lab, ns *harness.Namespace, name string) (_ *tapp
 	if t.stats, err = ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME)); err != nil {
 		return nil, fmt.Errorf("make the kernel keep run times of programs: %w", err)
 	}
-	cfg := daemon.Defaults()
-	if t.kernel, err = bpf.Load(bpf.Config{
-		Rate: 1, IDKey: cfg.IDKey, IdleLimit: cfg.IdleLimit, MaxConnections: uint32(cfg.MaxConnections),
-		RingBytes: uint32(cfg.RingSize), TrustContext: cfg.TrustContext,
-	}); err != nil {
+	if t.kernel, err = tapped.Start(lab, name+"-own", ns); err != nil {
 		return nil, err
 	}
-	if t.reader, err = t.kernel.Reader(); err != nil {
-		return nil, err
-	}
+	p := t.kernel.Programs
+	t.own = [hooks]*ebpf.Program{loEgress: p.LoEgress, egress: p.Egress, ingress: p.Ingress}
 	t.drained = make(chan struct{})
 	go t.drain()
-	cgroups, err := harness.CgroupRoot()
-	if err != nil {
-		return nil, err
-	}
-	if err := t.kernel.Attach(cgroups); err != nil {
-		return nil, err
-	}
-	t.taps, err = attach(lab, ns, name+"-own", func(n tc.NetNS) (tc.Programs, error) {
-		stubs, err := t.kernel.Tap(n.Cookie)
-		if err != nil {
-			return tc.Programs{}, err
-		}
-		t.own = [hooks]*ebpf.Program{loEgress: stubs.LoEgress, egress: stubs.Egress, ingress: stubs.Ingress}
-		return programs(t.own), nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	if err := t.kernel.Open(); err != nil {
-		return nil, err
-	}
-	t.empties, err = attach(lab, ns, name+"-empty", func(tc.NetNS) (tc.Programs, error) {
+	t.empties, err = tapped.Attach(lab, name+"-empty", func(tc.NetNS) (tc.Programs, error) {
 		for h := range t.empty {
 			var err error
 			if t.empty[h], err = emptyProgram(); err != nil {
@@ -95,26 +65,8 @@ func tapNamespace(lab *harness.Lab, ns *harness.Namespace, name string) (_ *tapp
 			}
 		}
 		return programs(t.empty), nil
-	})
+	}, ns)
 	return t, err
-}
-
-// attach attaches in one namespace, with locks of its own: both sets of programs have to be there at once.
-func attach(lab *harness.Lab, ns *harness.Namespace, locks string, load func(tc.NetNS) (tc.Programs, error)) (*tc.Taps, error) {
-	dir, err := lab.Dir()
-	if err != nil {
-		return nil, err
-	}
-	taps, err := tc.New(tc.Config{
-		Select: []string{ns.Name()}, Locks: filepath.Join(dir, locks), Load: load, Log: slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
-		return nil, err
-	}
-	if err := taps.Start(); err != nil {
-		return nil, errors.Join(err, taps.Close())
-	}
-	return taps, nil
 }
 
 func programs(p [hooks]*ebpf.Program) tc.Programs {
@@ -133,30 +85,27 @@ func emptyProgram() (*ebpf.Program, error) {
 }
 
 // drain takes records as the daemon would, and does nothing with them.
-func (t *tapped) drain() {
+func (t *tapping) drain() {
 	defer close(t.drained)
 	var record bpf.Record
 	for {
-		if _, err := t.reader.Next(&record); err != nil {
+		if _, err := t.kernel.Reader.Next(&record); err != nil {
 			return
 		}
 	}
 }
 
 // Close detaches everything.
-func (t *tapped) Close() error {
+func (t *tapping) Close() error {
 	var errs []error
-	for _, taps := range []*tc.Taps{t.empties, t.taps} {
-		if taps != nil {
-			errs = append(errs, taps.Close())
-		}
-	}
-	if t.reader != nil {
-		errs = append(errs, t.reader.Close())
-		<-t.drained
+	if t.empties != nil {
+		errs = append(errs, t.empties.Close())
 	}
 	if t.kernel != nil {
 		errs = append(errs, t.kernel.Close())
+	}
+	if t.drained != nil {
+		<-t.drained
 	}
 	if t.stats != nil {
 		errs = append(errs, t.stats.Close())
@@ -170,7 +119,7 @@ type reading struct {
 	counters   bpf.Counters
 }
 
-func (t *tapped) read() (reading, error) {
+func (t *tapping) read() (reading, error) {
 	var r reading
 	for h := range hooks {
 		var err error
@@ -213,7 +162,7 @@ func between(a, b *reading) cost {
 const enough = 100
 
 // windows measures n times.
-func (t *tapped) windows(ctx context.Context, n int, length time.Duration) ([]cost, error) {
+func (t *tapping) windows(ctx context.Context, n int, length time.Duration) ([]cost, error) {
 	costs := make([]cost, n)
 	last, err := t.read()
 	if err != nil {
@@ -228,7 +177,7 @@ func (t *tapped) windows(ctx context.Context, n int, length time.Duration) ([]co
 }
 
 // measure is one window, which begins at a reading and ends at another one.
-func (t *tapped) measure(ctx context.Context, from *reading, length time.Duration) (cost, reading, error) {
+func (t *tapping) measure(ctx context.Context, from *reading, length time.Duration) (cost, reading, error) {
 	for deadline := time.Now().Add(length + 10*time.Second); ; {
 		time.Sleep(length)
 		if ctx.Err() != nil {

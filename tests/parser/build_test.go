@@ -1,6 +1,7 @@
 // Package parser tests the kernel's HTTP/1 parser as a program of this machine: the same sources, compiled with
 // the address and undefined behaviour sanitizers, read segments from a pipe. It needs a C compiler (gcc, or clang
-// with its runtime) and no privilege.
+// with its runtime) and no privilege. The tests that are named TestLoaded have the kernel run it on real connections
+// instead, by the same corpus and reference: they need root.
 package parser
 
 import (
@@ -10,12 +11,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"ambit/tests/harness"
 )
 
 // driverVariable passes the driver's path on to the processes that a fuzz run starts.
 const driverVariable = "AMBIT_PARSER_DRIVER"
 
 func TestMain(m *testing.M) {
+	harness.Roles{"talk": talk, "hum": hum}.Dispatch()
 	code, err := run(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "parser tests:", err)

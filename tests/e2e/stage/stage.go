@@ -40,6 +40,10 @@ type Stage struct {
 	closed    bool
 }
 
+// startLimit is what a start may take: a second or two, most of them in the kernel's verifier, and many times that where
+// others have the machine.
+const startLimit = 30 * time.Second
+
 // binary is the ambit under test: a process of its own, as it leaves its own sockets alone.
 var binary string
 
@@ -96,7 +100,7 @@ func Start(t testing.TB, cfg Config) *Stage {
 	s.process, err = host.Start(harness.Program{Path: binary, Args: append(args, cfg.Flags...)})
 	Must(t, err)
 	t.Cleanup(func() { s.Close(t) })
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(startLimit); ; time.Sleep(10 * time.Millisecond) {
 		if s.api, err = admin.Dial(s.socket); err == nil {
 			if s.before, err = s.ask(); err == nil && s.before.State == admin.Tracing {
 				return s
@@ -108,7 +112,7 @@ func Start(t testing.TB, cfg Config) *Stage {
 		default:
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("ambit does not trace after 10 s: %v: %s", err, s.process.Log())
+			t.Fatalf("ambit does not trace after %v: %v: %s", startLimit, err, s.process.Log())
 		}
 	}
 }
