@@ -193,7 +193,7 @@ enum stat {
 	/* The rest counts events, not exchange sides. */
 	STAT_FLOWS, /* connections taken up */
 	STAT_FLOWS_FULL, /* connections not taken up: the table was full, or another one has the same fingerprint */
-	STAT_FLOWS_ENDED,
+	STAT_FLOWS_ENDED, /* of those, not followed any more */
 	STAT_NOT_HTTP, /* connections that speak something else */
 	STAT_ORPHAN_RESPONSE, /* responses without a request */
 	STAT_DESYNC, /* times a direction lost its place */

@@ -159,7 +159,7 @@ func (k *Kernel) Maps() ([]MapInfo, error) {
 		{"flows", m.Flows}, {"waiting", m.Waiting}, {"carries", m.Carries}, {"windows", m.Windows},
 		{"http2s", m.Http2s}, {"fragments", m.Fragments}, {"pieces", m.Pieces},
 		{"tap_parts", m.TapParts}, {"ignored", m.Ignored}, {"sockets", m.Sockets}, {"openers", m.Openers},
-		{"listeners", m.Listeners},
+		{"listeners", m.Listeners}, {"redirects", m.Redirects},
 		{"tapped", m.Tapped}, {"cidrs", m.Cidrs}, {"excluded_cgroups", m.ExcludedCgroups},
 		{"excluded_ports", m.ExcludedPorts}, {"rates", m.Rates}, {"stats", m.Stats}, {"services", m.Services},
 		{"service_count", m.ServiceCount}, {"reds", m.Reds}, {"records", m.Records}, {"taps", m.Taps},

@@ -89,7 +89,6 @@ static always_inline void end_flow(struct flow *f, __u64 *key)
 {
 	retire(f);
 	unlock_flow(f);
-	count(STAT_FLOWS_ENDED);
 	bpf_map_delete_elem(&flows, key);
 }
 

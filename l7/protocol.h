@@ -84,6 +84,8 @@ static always_inline void drop_flow(struct flow *f, __u32 stat)
  */
 static always_inline void retire(struct flow *f)
 {
+	if (f->taken)
+		count(STAT_FLOWS_ENDED);
 	forget_line(f, SIDE_OPENER);
 	forget_line(f, SIDE_ACCEPTOR);
 	struct http2 *h = f->protocol == PROTOCOL_HTTP2 ? http2_of(f) : 0;

@@ -36,6 +36,7 @@ static const char *const names[STATS] = {
 	[STAT_DROP_HEAD_TOO_LONG] = "drop_head_too_long",
 	[STAT_DROP_LIMIT] = "drop_limit",
 	[STAT_FLOWS] = "flows",
+	[STAT_FLOWS_ENDED] = "flows_ended",
 	[STAT_NOT_HTTP] = "not_http",
 	[STAT_ORPHAN_RESPONSE] = "orphan_response",
 	[STAT_DESYNC] = "desync",

@@ -199,7 +199,7 @@ func (l *loaded) drained(t testing.TB) {
 
 // asHost are the kernel's names of what the host build counts too, by the host's.
 var asHost = map[string]string{
-	"connections": "flows", "connections_not_http": "not_http", "responses_without_request": "orphan_response", "desynchronised": "desync",
+	"connections": "flows", "connections_ended": "flows_ended", "connections_not_http": "not_http", "responses_without_request": "orphan_response", "desynchronised": "desync",
 	"resynchronised": "resync", "split_lines_table_full": "carry_full", "values_cut": "field_cut",
 	"connections_upgraded": "upgraded", "connections_http2": "http2", "http2_table_full": "http2_full",
 	"hpack_unknown_fields": "hpack_unknown", "hpack_blocks_given_up": "hpack_limit",
