@@ -29,7 +29,7 @@ func TestKernels(t *testing.T) {
 			for i, module := range kernel.Modules {
 				files[fmt.Sprintf("/modules/%02d-%s", i, filepath.Base(module))] = module
 			}
-			result, err := Boot(t.Context(), Guest{Kernel: kernel, Initramfs: pack(t, files), MemoryMB: 512, Limit: 4 * time.Minute})
+			result, err := Boot(t.Context(), Guest{Kernel: kernel, Initramfs: pack(t, files), MemoryMB: 512, Limit: 7 * time.Minute})
 			for _, line := range result.Lines {
 				t.Logf("%s: pass %v %s%s", line.Check, line.Pass, line.Error, details(line.Detail))
 			}
