@@ -21,8 +21,9 @@ import (
 
 // Release is a Debian release whose kernel is booted.
 type Release struct {
-	Name    string // as in the archive, e.g. bookworm
-	Modules []string
+	Name     string // as in the archive, e.g. bookworm
+	Modules  []string
+	Ceilings Ceilings
 }
 
 // Kernel is what a guest needs of a kernel package.

@@ -5,15 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/cilium/ebpf"
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"ambit/admin"
@@ -23,52 +20,10 @@ const (
 	ambit  = "/ambit"
 	socket = "/run/ambit/ambit.sock"
 	// startLimit is how long ambit may take until it traces: the verifier runs under emulation.
-	startLimit = 60 * time.Second
+	startLimit = 2 * time.Minute
 	// settleLimit is how long anything else may take that follows by itself.
 	settleLimit = 15 * time.Second
 )
-
-// ambitTraces runs ambit as it is shipped, lets it trace one request between two network namespaces, and looks
-// at what it says of it and at what it leaves behind.
-func ambitTraces() (detail map[string]string, err error) {
-	p, err := newPair("ambit", 2)
-	if err != nil {
-		return nil, err
-	}
-	defer p.Close()
-	d, err := startDaemon(p)
-	if err != nil {
-		return nil, err
-	}
-	detail = map[string]string{}
-	defer func() {
-		err = errors.Join(err, d.stop())
-		detail["log"] = d.log.String()
-		if err == nil {
-			err = p.nothingLeft()
-		}
-	}()
-	if err := d.tracing(); err != nil {
-		return detail, err
-	}
-	if detail["attachments"], err = d.attached(p); err != nil {
-		return detail, err
-	}
-	body, err := p.get(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, answer) }), "/stock?item=7")
-	if err != nil {
-		return detail, err
-	}
-	if body != answer {
-		return detail, fmt.Errorf("the server answered %q, want %q", body, answer)
-	}
-	if detail["trace"], err = d.spans(p); err != nil {
-		return detail, err
-	}
-	return detail, d.counted()
-}
-
-// answer is what the server sends.
-const answer = "forty-two"
 
 // daemon is ambit as a process. The command's output is its log.
 type daemon struct {
@@ -171,106 +126,6 @@ func (d *daemon) attached(p pair) (string, error) {
 	return strings.Join(got, "\n"), nil
 }
 
-// spans waits for the request's trace and compares it, field by field.
-func (d *daemon) spans(p pair) (string, error) {
-	var list []admin.TraceSummary
-	if err := d.eventually(settleLimit, func() error {
-		if err := ask(&list, "traces"); err != nil {
-			return err
-		}
-		if len(list) == 0 || list[0].Spans < 2 {
-			return fmt.Errorf("of the request there are %d traces: %+v", len(list), list)
-		}
-		return nil
-	}); err != nil {
-		return "", err
-	}
-	var trace admin.TraceDetail
-	if err := ask(&trace, "traces", list[0].TraceID); err != nil {
-		return "", err
-	}
-	if len(list) != 1 || len(trace.SpanList) != 2 {
-		return trace.Waterfall, fmt.Errorf("one request gave %d traces, the newest with %d spans; want one with two", len(list), len(trace.SpanList))
-	}
-	client, server := trace.SpanList[0], trace.SpanList[1]
-	if client.Kind != "CLIENT" {
-		client, server = server, client
-	}
-	if client.Kind != "CLIENT" || server.Kind != "SERVER" {
-		return trace.Waterfall, fmt.Errorf("the spans are %s and %s", client.Kind, server.Kind)
-	}
-	if client.ParentID != "" || server.ParentID != client.SpanID {
-		return trace.Waterfall, fmt.Errorf("span %s of the client has parent %q, the server's has %q", client.SpanID, client.ParentID, server.ParentID)
-	}
-	var errs []error
-	for _, span := range []admin.Span{client, server} {
-		errs = append(errs, fields(span, p))
-	}
-	// Times are the wall clock's, and the server is inside of what the client saw or at most as long.
-	for _, span := range []admin.Span{client, server} {
-		if age := time.Since(span.Start); age < 0 || age > startLimit || span.DurationNS <= 0 {
-			errs = append(errs, fmt.Errorf("%s began at %v and took %d ns", span.Kind, span.Start, span.DurationNS))
-		}
-	}
-	if server.Start.Before(client.Start) {
-		errs = append(errs, fmt.Errorf("the server began at %v, before the client at %v", server.Start, client.Start))
-	}
-	return trace.Waterfall, errors.Join(errs...)
-}
-
-// fields compares a span with what was sent.
-func fields(span admin.Span, p pair) error {
-	want := map[string]any{
-		"http.request.method":       "GET",
-		"http.response.status_code": float64(http.StatusOK),
-		"http.response.body.size":   float64(len(answer)),
-		"url.scheme":                "http",
-		"server.address":            p[1].address,
-		"server.port":               float64(80),
-		"network.protocol.name":     "http",
-		"network.protocol.version":  "1.1",
-		"network.transport":         "tcp",
-		"network.type":              "ipv4",
-		"user_agent.original":       "Go-http-client/1.1",
-	}
-	switch span.Kind {
-	case "CLIENT":
-		want["url.full"] = "http://" + p[1].address + "/stock?item=REDACTED"
-		want["network.peer.address"] = p[1].address
-		want["network.peer.port"] = float64(80)
-	case "SERVER":
-		want["url.path"] = "/stock"
-		want["url.query"] = "item=REDACTED"
-		want["network.peer.address"] = p[0].address
-		want["client.address"] = p[0].address
-	}
-	var errs []error
-	if span.Name != "GET" || span.Error != "" {
-		errs = append(errs, fmt.Errorf("the %s span is named %q, with error %q", span.Kind, span.Name, span.Error))
-	}
-	for key, value := range want {
-		if got := span.Attributes[key]; got != value {
-			errs = append(errs, fmt.Errorf("%s of the %s span is %v, want %v", key, span.Kind, got, value))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// counted demands counters that say the same: two exchange sides, both exported.
-func (d *daemon) counted() error {
-	return d.eventually(settleLimit, func() error {
-		var status admin.Status
-		if err := ask(&status, "status"); err != nil {
-			return err
-		}
-		e := status.Exchanges
-		if e.Seen != 2 || e.Submitted != 2 || e.Exported != 2 || e.Unsampled+e.InFlight+e.Queued+e.DroppedTotal() != 0 {
-			return fmt.Errorf("of two exchange sides the counters say %+v", e)
-		}
-		return nil
-	})
-}
-
 // stop ends ambit as a service manager would.
 func (d *daemon) stop() error {
 	if err := d.process.Process.Signal(unix.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
@@ -285,75 +140,4 @@ func (d *daemon) stop() error {
 		return fmt.Errorf("ambit ended: %w: %s", d.result, d.log.String())
 	}
 	return nil
-}
-
-// nothingLeft demands a kernel as it was before: no program, link or pin, and no qdisc in the namespaces.
-func (p pair) nothingLeft() error {
-	var err error
-	// The kernel frees what nobody holds any more a moment later.
-	for deadline := time.Now().Add(settleLimit); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
-		if err = noPrograms(); err == nil {
-			break
-		}
-	}
-	errs := []error{err}
-	if pins, err := os.ReadDir("/sys/fs/bpf"); err != nil || len(pins) > 0 {
-		errs = append(errs, fmt.Errorf("ambit left %v in /sys/fs/bpf (%w)", pins, err))
-	}
-	if _, err := os.Stat(socket); !errors.Is(err, os.ErrNotExist) {
-		errs = append(errs, fmt.Errorf("ambit left its socket %s (%w)", socket, err))
-	}
-	for _, e := range p {
-		n, err := e.clsacts()
-		if err == nil && n > 0 {
-			err = fmt.Errorf("ambit left %d clsact qdiscs in network namespace %s", n, e.name)
-		}
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
-}
-
-func noPrograms() error {
-	for id := ebpf.ProgramID(0); ; {
-		next, err := ebpf.ProgramGetNextID(id)
-		if errors.Is(err, os.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("list the kernel's programs: %w", err)
-		}
-		program, err := ebpf.NewProgramFromID(next)
-		if errors.Is(err, os.ErrNotExist) { // gone meanwhile
-			id = next
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("look at program %d: %w", next, err)
-		}
-		defer program.Close()
-		return fmt.Errorf("ambit left a program: %v", program)
-	}
-}
-
-// clsacts counts the qdiscs of that kind in the namespace.
-func (e *end) clsacts() (n int, err error) {
-	err = e.run(func() error {
-		links, err := netlink.LinkList()
-		if err != nil {
-			return fmt.Errorf("list the interfaces of %s: %w", e.name, err)
-		}
-		for _, link := range links {
-			qdiscs, err := netlink.QdiscList(link)
-			if err != nil {
-				return fmt.Errorf("list the qdiscs of %s: %w", link.Attrs().Name, err)
-			}
-			for _, q := range qdiscs {
-				if q.Type() == "clsact" {
-					n++
-				}
-			}
-		}
-		return nil
-	})
-	return n, err
 }

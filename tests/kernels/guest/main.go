@@ -19,7 +19,7 @@ type check struct {
 }
 
 // A check that hangs must not keep the others from being reported. Emulation is slow.
-const checkLimit = 2 * time.Minute
+const checkLimit = 4 * time.Minute
 
 // checks run in this order. The first ones set up what the others need.
 var checks = []check{

@@ -79,6 +79,9 @@ func (e *end) configure() error {
 	return nil
 }
 
+// at is one of the end's ports.
+func (e *end) at(port int) string { return fmt.Sprintf("%s:%d", e.address, port) }
+
 // run calls f in the namespace. Sockets that f makes stay there; goroutines that it starts do not.
 func (e *end) run(f func() error) error {
 	return anywhere(func() error {
@@ -132,30 +135,43 @@ func veth() (map[string]string, error) {
 	return map[string]string{"answer": body}, nil
 }
 
-// get serves in the second namespace and requests path in the first one.
-func (p pair) get(handler http.Handler, path string) (body string, err error) {
+// serve lets the server answer in the second namespace, at the port, until stop is called.
+func (p pair) serve(server *http.Server, port int) (stop func() error, err error) {
 	var listener net.Listener
 	if err := p[1].run(func() (err error) {
-		listener, err = net.Listen("tcp", p[1].address+":80")
+		listener, err = net.Listen("tcp", p[1].at(port))
 		return err
 	}); err != nil {
-		return "", fmt.Errorf("listen in %s: %w", p[1].name, err)
+		return nil, fmt.Errorf("listen in %s: %w", p[1].name, err)
 	}
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
-	defer func() {
-		if e := errors.Join(server.Close(), <-served); err == nil && !errors.Is(e, http.ErrServerClosed) {
-			err = e
+	return func() error {
+		err := server.Close()
+		if e := <-served; !errors.Is(e, http.ErrServerClosed) {
+			err = errors.Join(err, e)
 		}
-	}()
-	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(_ context.Context, network, address string) (c net.Conn, err error) {
-		err = p[0].run(func() error {
-			c, err = net.Dial(network, address)
-			return err
-		})
-		return c, err
-	}}}
+		return err
+	}, nil
+}
+
+// dial connects from the first namespace.
+func (p pair) dial(ctx context.Context, network, address string) (c net.Conn, err error) {
+	err = p[0].run(func() error {
+		c, err = new(net.Dialer).DialContext(ctx, network, address)
+		return err
+	})
+	return c, err
+}
+
+// get serves in the second namespace and requests path in the first one.
+func (p pair) get(handler http.Handler, path string) (body string, err error) {
+	stop, err := p.serve(&http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}, 80)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
+	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: p.dial}}
 	response, err := client.Get("http://" + p[1].address + path)
 	if err != nil {
 		return "", fmt.Errorf("request from %s: %w", p[0].name, err)
