@@ -140,6 +140,11 @@ type ambitFlow struct {
 	_            structs.HostLayout
 	Lock         uint32
 	Isn          [2]uint32
+	Pad          uint32
+	Fingerprint  uint64
+	Netns        uint64
+	Wire         [2]ambitEndpoint
+	Id           uint64
 	First        uint32
 	Next         uint32
 	Held         uint32
@@ -158,15 +163,11 @@ type ambitFlow struct {
 	OpenerFinned uint8
 	Protocol     uint8
 	H2c          uint8
-	Pad          uint8
-	Fingerprint  uint64
-	Netns        uint64
-	Wire         [2]ambitEndpoint
+	_            [5]byte
 	LookedNs     uint64
 	BegunNs      uint64
 	BegunSeq     uint32
 	BegunAck     uint32
-	Id           uint64
 	Heads        uint64
 	Connects     uint64
 	Half         [2]struct {

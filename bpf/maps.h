@@ -44,8 +44,17 @@ enum left {
 };
 
 struct flow {
-	__u32 lock; /* the CPU that works on it, by its number + 1 */
+	/*
+	 * The CPU that works on it, by its number + 1. What lies beside it is not written while it works, so that another
+	 * one that waits does not take the cache line away from it.
+	 */
+	__u32 lock;
 	__u32 isn[SIDES];
+	__u32 pad;
+	__u64 fingerprint; /* its key; tells a reused element from the one looked up */
+	__u64 netns; /* cookie of the tapped namespace */
+	struct endpoint wire[SIDES]; /* by sender: what the fingerprint is made of */
+	__u64 id; /* in the keys of waiting and carries; no other flow has had it */
 	__u32 first; /* number of the oldest exchange that waits for its response */
 	__u32 next; /* number of the next one; at most PIPELINE_MAX ahead of first */
 	__u32 held; /* number of the exchange in this struct, unless it was dropped */
@@ -63,15 +72,10 @@ struct flow {
 	__u8 opener_finned; /* opener_fin holds */
 	__u8 protocol; /* enum protocol; unknown is HTTP/1 until something else is found */
 	__u8 h2c; /* the response that is read says that HTTP/2 follows */
-	__u8 pad;
-	__u64 fingerprint; /* its key; tells a reused element from the one looked up */
-	__u64 netns; /* cookie of the tapped namespace */
-	struct endpoint wire[SIDES]; /* by sender: what the fingerprint is made of */
 	__u64 looked_ns; /* HTTP/2: when its streams were looked after */
 	__u64 begun_ns; /* first byte of the request whose first line is read */
 	__u32 begun_seq;
 	__u32 begun_ack;
-	__u64 id; /* in the keys of waiting and carries; no other flow has had it */
 	__u64 heads; /* bit n%64: exchange n asked by HEAD */
 	__u64 connects; /* bit n%64: exchange n asked by CONNECT */
 	struct half half[SIDES]; /* by sender */
