@@ -253,7 +253,13 @@ type ambitHttp2 struct {
 	RefusedCode uint32
 	Goaways     uint32
 	Waiting     uint32
+	Spares      uint32
+	Holes       uint32
+	Made        uint32
 	Streams     [256]uint32
+	Hint        [256]uint8
+	Spare       [256]uint8
+	Hole        [256]uint8
 }
 
 type ambitIsnPair struct {

@@ -67,6 +67,7 @@ struct open_block {
 };
 
 #define STREAMS_MAX 256
+#define SPARES_MAX 32
 
 struct http2 {
 	struct hpack_table table[SIDES]; /* by sender */
@@ -75,8 +76,18 @@ struct http2 {
 	__u32 refused; /* GOAWAY: streams above this were never looked at, and never will be */
 	__u32 refused_code; /* why */
 	__u32 goaways; /* that changed refused */
-	__u32 waiting; /* streams that are in the map waiting */
-	__u32 streams[STREAMS_MAX]; /* which; 0 is a free slot */
+	/*
+	 * Streams that are in the map waiting, each in a slot. What a stream leaves there is used again by the next one: to
+	 * make an element takes several times as long, most of all where another CPU than this one deletes it.
+	 */
+	__u32 waiting; /* streams */
+	__u32 spares; /* slots whose element nobody uses; SPARES_MAX at the most */
+	__u32 holes; /* slots that had an element */
+	__u32 made; /* slots that ever had one */
+	__u32 streams[STREAMS_MAX]; /* by slot: its stream, or 0 */
+	__u8 hint[STREAMS_MAX]; /* by stream: most likely its slot */
+	__u8 spare[STREAMS_MAX];
+	__u8 hole[STREAMS_MAX];
 };
 
 /* An unfinished field of a header block, until the next segment comes. */

@@ -210,7 +210,7 @@ struct {
 
 /*
  * Exchanges behind which the client has already sent another request, by their number in the flow; of HTTP/2 by their
- * stream.
+ * slot in the connection.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

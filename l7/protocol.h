@@ -92,6 +92,7 @@ static always_inline void retire(struct flow *f)
 	if (h) {
 		forget_block(f, &h->block[SIDE_OPENER], SIDE_OPENER);
 		forget_block(f, &h->block[SIDE_ACCEPTOR], SIDE_ACCEPTOR);
+		forget_streams(f, h);
 		__u64 id = f->id;
 		bpf_map_delete_elem(&http2s, &id);
 	}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
 /*
  * Streams of HTTP/2, each an exchange. One is in the flow itself, as the only one of a connection most often is; the others
- * are in the map waiting, by their number, and the connection's state has a list of those.
+ * are in the map waiting, each in a slot of its connection.
  */
 #ifndef AMBIT_STREAM_H
 #define AMBIT_STREAM_H
@@ -27,54 +27,93 @@ static always_inline struct http2 *http2_of(struct flow *f)
 	return bpf_map_lookup_elem(&http2s, &id);
 }
 
-static __noinline struct exchange *find_stream(struct flow *f, __u32 stream)
-{
-	struct part_key key = { f->id, stream };
-
-	if (f->exchange.stream == stream)
-		return &f->exchange;
-	/* Nothing is in the map but for others than the one in the flow. */
-	if (outstanding(f) == (f->exchange.stream != 0))
-		return 0;
-	return bpf_map_lookup_elem(&waiting, &key);
-}
-
-/* A slot for a stream's number. Numbers come in order, so the first one that is tried is most often free. */
 struct slot_search {
 	struct http2 *h;
-	__u32 at;
+	__u32 stream;
 	__u32 found;
 };
 
 static long try_slot(__u64 i, struct slot_search *s)
 {
-	__u32 at = (s->at + (__u32)i) & (STREAMS_MAX - 1);
-
-	if (s->h->streams[at])
+	if (s->h->streams[i & (STREAMS_MAX - 1)] != s->stream)
 		return 0;
-	s->found = at;
+	s->found = i;
 	return 1;
+}
+
+/* The slot of a stream; STREAMS_MAX where it has none. Numbers come in order, so few share a hint. */
+static always_inline __u32 slot_of(struct http2 *h, __u32 stream)
+{
+	__u32 hint = h->hint[stream >> 1 & (STREAMS_MAX - 1)];
+
+	if (h->streams[hint & (STREAMS_MAX - 1)] == stream)
+		return hint;
+	struct slot_search s = { h, stream, STREAMS_MAX };
+	bpf_loop(STREAMS_MAX, try_slot, &s, 0);
+	return s.found;
+}
+
+static __noinline struct exchange *find_waiting(struct flow *f, __u32 stream)
+{
+	struct http2 *h = http2_of(f);
+
+	if (!h || !h->waiting)
+		return 0;
+	struct part_key key = { f->id, slot_of(h, stream) };
+	if (key.part >= STREAMS_MAX)
+		return 0;
+	return bpf_map_lookup_elem(&waiting, &key);
+}
+
+static always_inline struct exchange *find_stream(struct flow *f, __u32 stream)
+{
+	if (f->exchange.stream == stream)
+		return &f->exchange;
+	/* Nothing is in the map but for others than the one in the flow. */
+	if (outstanding(f) == (f->exchange.stream != 0))
+		return 0;
+	return find_waiting(f, stream);
+}
+
+static always_inline void add_hole(struct http2 *h, __u32 slot)
+{
+	h->hole[h->holes & (STREAMS_MAX - 1)] = slot;
+	h->holes++;
 }
 
 static always_inline struct exchange *add_stream(struct flow *f, struct http2 *h, __u32 stream)
 {
-	struct slot_search s = { h, stream >> 1, STREAMS_MAX };
-	struct part_key key = { f->id, stream };
+	struct part_key key = { f->id };
+	struct exchange *ex = 0;
+	__u32 slot;
 
 	if (h->waiting >= STREAMS_MAX)
 		return 0;
-	if (try_slot(0, &s) == 0)
-		bpf_loop(STREAMS_MAX, try_slot, &s, 0);
-	if (s.found >= STREAMS_MAX)
+	if (h->spares) {
+		h->spares--;
+		slot = h->spare[h->spares & (STREAMS_MAX - 1)];
+		key.part = slot;
+	} else {
+		if (h->holes) {
+			h->holes--;
+			slot = h->hole[h->holes & (STREAMS_MAX - 1)];
+		} else {
+			slot = h->made & (STREAMS_MAX - 1);
+			h->made++;
+		}
+		key.part = slot;
+		if (bpf_map_update_elem(&waiting, &key, (void *)&new_exchange, BPF_ANY)) {
+			add_hole(h, slot);
+			return 0;
+		}
+	}
+	ex = bpf_map_lookup_elem(&waiting, &key);
+	if (!ex) {
+		add_hole(h, slot);
 		return 0;
-	__u32 slot = s.found;
-	if (bpf_map_update_elem(&waiting, &key, (void *)&new_exchange, BPF_ANY))
-		return 0;
-	struct exchange *ex = bpf_map_lookup_elem(&waiting, &key);
-	if (!ex)
-		return 0;
-	opaque(slot);
+	}
 	h->streams[slot & (STREAMS_MAX - 1)] = stream;
+	h->hint[stream >> 1 & (STREAMS_MAX - 1)] = slot;
 	h->waiting++;
 	ex->slot = slot;
 	ex->ends = f->exchange.ends;
@@ -119,19 +158,35 @@ static always_inline void uncount(const struct half *half, const struct exchange
 /* A stream has no exchange any more. */
 static always_inline void remove_stream(struct flow *f, struct exchange *ex)
 {
-	struct part_key key = { f->id, ex->stream };
-
 	f->first++;
-	if (ex == &f->exchange) {
-		ex->stream = 0;
+	ex->stream = 0;
+	if (ex == &f->exchange)
 		return;
-	}
+	struct part_key key = { f->id, ex->slot };
 	struct http2 *h = http2_of(f);
-	if (h) {
-		h->streams[ex->slot & (STREAMS_MAX - 1)] = 0;
-		h->waiting--;
+	if (!h)
+		return;
+	h->streams[ex->slot & (STREAMS_MAX - 1)] = 0;
+	h->waiting--;
+	if (h->spares < SPARES_MAX) {
+		h->spare[h->spares & (STREAMS_MAX - 1)] = ex->slot;
+		h->spares++;
+	} else {
+		add_hole(h, ex->slot);
+		bpf_map_delete_elem(&waiting, &key);
 	}
-	bpf_map_delete_elem(&waiting, &key);
+}
+
+/* All streams of a connection have ended: what they left goes. */
+static always_inline void forget_streams(struct flow *f, struct http2 *h)
+{
+	for (__u32 i = 0; i < SPARES_MAX; i++) {
+		struct part_key key = { f->id, h->spare[i] };
+		if (i >= h->spares)
+			break;
+		bpf_map_delete_elem(&waiting, &key);
+	}
+	h->spares = 0;
 }
 
 /* The response of a stream is over, or it was given up. */
@@ -178,11 +233,11 @@ static always_inline void meet_fate(struct fate *fate, struct exchange *ex)
 
 static long end_waiting(__u64 i, struct fate *fate)
 {
-	struct part_key key = { fate->flow->id, fate->http2->streams[i & (STREAMS_MAX - 1)] };
+	struct part_key key = { fate->flow->id, i & (STREAMS_MAX - 1) };
 
 	if (!fate->left)
 		return 1;
-	if (!key.part)
+	if (!fate->http2->streams[i & (STREAMS_MAX - 1)])
 		return 0;
 	fate->left--;
 	struct exchange *ex = bpf_map_lookup_elem(&waiting, &key);
