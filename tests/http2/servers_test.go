@@ -84,7 +84,7 @@ func fileTree(t testing.TB, dir string) string {
 	stage.Must(t,
 		os.Mkdir(root, 0o755),
 		os.WriteFile(filepath.Join(root, "file.txt"), []byte("a file\n"), 0o644),
-		os.WriteFile(filepath.Join(root, "large.bin"), make([]byte, 300_000), 0o644),
+		os.WriteFile(filepath.Join(root, "large.bin"), make([]byte, large), 0o644),
 	)
 	return root
 }
