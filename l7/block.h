@@ -127,10 +127,7 @@ static always_inline void close_block(struct walk *w, struct http2 *h, struct op
 			return;
 		}
 		see(ex);
-		ex->flags |= EXCHANGE_HEAD_DONE;
-		if (!(ex->flags & EXCHANGE_TRACE_HEADER))
-			ex->flags &= ~EXCHANGE_PARENT_HEADER;
-		sample(ex);
+		decide(ex);
 		if (block->stream > h->refused)
 			conclude_stream(w->flow, ex, ENDING_REFUSED, h->refused_code, w->a->now);
 		return;
@@ -171,10 +168,8 @@ static __noinline bool carry_field(struct walk *w, struct open_block *block, con
 		return false;
 	opaque(idx);
 	opaque(n);
-	if (idx >= BLOCK_BYTES || n > FRAGMENT_MAX)
-		return false;
-	/* The piece has as much behind its end as the copy could reach. */
-	if (idx > BLOCK_BYTES - FRAGMENT_MAX)
+	/* The copy could reach as far as that behind idx. */
+	if (idx > BLOCK_BYTES - FRAGMENT_MAX || n > FRAGMENT_MAX)
 		return false;
 	copy_bytes(kept->bytes, n, piece->bytes + idx);
 	kept->len = n;

@@ -43,7 +43,7 @@ static always_inline bool pass_data(struct packet *packet, struct flow *f, struc
 		const __u8 *b = win->bytes;
 		if (b[3] != FRAME_DATA || b[4] || !stream || bpf_ntohl(load32(b + 5)) != stream)
 			break;
-		__u32 len = (__u32)b[0] << 16 | b[1] << 8 | b[2];
+		__u32 len = length_of(b);
 		if (a->side == SIDE_OPENER)
 			ex->request_body += len;
 		else

@@ -108,6 +108,15 @@ __noinline int conclude(struct flow *f, struct exchange *ex, __u32 ending, __u64
 	return 0;
 }
 
+/* The head of a request is whole: now it is decided. */
+static always_inline void decide(struct exchange *ex)
+{
+	ex->flags |= EXCHANGE_HEAD_DONE;
+	if (!(ex->flags & EXCHANGE_TRACE_HEADER))
+		ex->flags &= ~EXCHANGE_PARENT_HEADER;
+	sample(ex);
+}
+
 static always_inline __u32 outstanding(const struct flow *f)
 {
 	return f->next - f->first;

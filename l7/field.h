@@ -66,6 +66,17 @@ static always_inline __u16 read_status(const __u8 *v, __u32 len)
 	return hundreds * 100 + tens * 10 + ones;
 }
 
+/* How much is kept of a value that is kept as it is. */
+const volatile __u16 plain_fields[32] = {
+	[HEADER_METHOD] = FIELD_MAX(FIELD_METHOD, METHOD_MAX),
+	[HEADER_PATH] = FIELD_MAX(FIELD_PATH, REQUEST_LINE_MAX),
+	[HEADER_SCHEME] = FIELD_MAX(FIELD_SCHEME, SCHEME_MAX),
+	[HEADER_AUTHORITY] = FIELD_MAX(FIELD_HOST, HOST_MAX),
+	[HEADER_HOST] = FIELD_MAX(FIELD_HOST, HOST_MAX),
+	[HEADER_USER_AGENT] = FIELD_MAX(FIELD_USER_AGENT, USER_AGENT_MAX),
+	[HEADER_CONTENT_TYPE] = FIELD_MAX(FIELD_CONTENT_TYPE, CONTENT_TYPE_MAX),
+};
+
 /* A field that matters, whose value of len bytes begins the window. */
 __noinline int take_field(struct exchange *ex, struct window *win, __u32 id, __u32 len, __u32 kind)
 {
@@ -74,22 +85,6 @@ __noinline int take_field(struct exchange *ex, struct window *win, __u32 id, __u
 	if (!ex || !win || !len)
 		return 0;
 	switch (id) {
-	case HEADER_METHOD:
-		field = FIELD_MAX(FIELD_METHOD, METHOD_MAX);
-		break;
-	case HEADER_PATH:
-		field = FIELD_MAX(FIELD_PATH, REQUEST_LINE_MAX);
-		break;
-	case HEADER_SCHEME:
-		field = FIELD_MAX(FIELD_SCHEME, SCHEME_MAX);
-		break;
-	case HEADER_AUTHORITY:
-	case HEADER_HOST:
-		field = FIELD_MAX(FIELD_HOST, HOST_MAX);
-		break;
-	case HEADER_USER_AGENT:
-		field = FIELD_MAX(FIELD_USER_AGENT, USER_AGENT_MAX);
-		break;
 	case HEADER_REQUEST_ID:
 		field = FIELD_MAX(FIELD_REQUEST_ID, REQUEST_ID_MAX);
 		break;
@@ -115,9 +110,9 @@ __noinline int take_field(struct exchange *ex, struct window *win, __u32 id, __u
 			ex->grpc_status = read_grpc_status(win, 0, len);
 		return 0;
 	default:
-		field = FIELDS;
+		field = plain_fields[id & 31];
 	}
-	if (field != FIELDS)
+	if (field)
 		keep(ex, win, 0, len, field);
 	return 0;
 }
@@ -165,17 +160,6 @@ static always_inline void unknown_field(struct fields *f)
 	f->ex->flags |= kind == BLOCK_REQUEST ? EXCHANGE_REQUEST_UNKNOWN : EXCHANGE_RESPONSE_UNKNOWN;
 	count(STAT_HPACK_UNKNOWN);
 }
-
-/* How much is kept of a value that is kept as it is. */
-const volatile __u16 plain_fields[32] = {
-	[HEADER_METHOD] = FIELD_MAX(FIELD_METHOD, METHOD_MAX),
-	[HEADER_PATH] = FIELD_MAX(FIELD_PATH, REQUEST_LINE_MAX),
-	[HEADER_SCHEME] = FIELD_MAX(FIELD_SCHEME, SCHEME_MAX),
-	[HEADER_AUTHORITY] = FIELD_MAX(FIELD_HOST, HOST_MAX),
-	[HEADER_HOST] = FIELD_MAX(FIELD_HOST, HOST_MAX),
-	[HEADER_USER_AGENT] = FIELD_MAX(FIELD_USER_AGENT, USER_AGENT_MAX),
-	[HEADER_CONTENT_TYPE] = FIELD_MAX(FIELD_CONTENT_TYPE, CONTENT_TYPE_MAX),
-};
 
 /* Where a short value of a field goes in the text, with the field set; EXCHANGE_TEXT where keep has to look at it. */
 static always_inline __u32 place_text(struct exchange *ex, __u32 field_max, __u32 len)
@@ -256,7 +240,7 @@ static always_inline long indexed_field(struct fields *f, __u32 n)
 		unknown_field(f);
 		return 0;
 	}
-	const struct hpack_entry *e = &f->table->entries[(f->table->count - 1 - n) & (TABLE_SLOTS - 1)];
+	const struct hpack_entry *e = entry_at(f->table, n);
 	if (e->name == HEADER_UNKNOWN) {
 		unknown_field(f);
 	} else if (f->piece->wanted >> (e->name & 31) & 1) {
@@ -295,7 +279,7 @@ static always_inline __u32 named_field(struct fields *f, __u32 n, __u32 *len)
 		/* Its length is not known either. A sum that is too small takes nothing for evicted that is there. */
 		return HEADER_UNKNOWN;
 	}
-	const struct hpack_entry *e = &f->table->entries[(f->table->count - 1 - n) & (TABLE_SLOTS - 1)];
+	const struct hpack_entry *e = entry_at(f->table, n);
 	*len = e->name_len;
 	return e->name;
 }

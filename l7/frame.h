@@ -28,6 +28,12 @@ enum frame_type {
 #define PREFACE_LEN 24
 #define SETTING_LEN 6
 
+/* Of the payload, by the frame's header. */
+static always_inline __u32 length_of(const __u8 *b)
+{
+	return (__u32)b[0] << 16 | b[1] << 8 | b[2];
+}
+
 /* The bytes of a frame that are read with its header. */
 static always_inline __u32 extra_of(__u8 type, __u8 flags)
 {
@@ -100,7 +106,7 @@ static long next_link(__u64 i, struct chain *c)
 	}
 	if (c->pos > c->end || c->end - c->pos < FRAME_HEADER || load_bytes(c->packet, c->payload + c->pos, b, FRAME_HEADER))
 		return 1;
-	__u32 len = (__u32)b[0] << 16 | b[1] << 8 | b[2], stream = bpf_ntohl(load32(b + 5));
+	__u32 len = length_of(b), stream = bpf_ntohl(load32(b + 5));
 	/* Stricter than a receiver has to be: what nobody sends is no sign of frames. */
 	if (len > PIECE_MAX || stream >> 31 || b[3] > FRAME_CONTINUATION || b[4] & ~0x2d ||
 	    is_impossible(b[3], b[4], stream, len) || (b[3] == FRAME_CONTINUATION) != c->open)

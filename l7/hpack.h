@@ -36,6 +36,12 @@ enum finding {
 	ENTRY_GONE, /* evicted, or there never was one */
 };
 
+/* The entry before which n others were inserted last. */
+static always_inline const struct hpack_entry *entry_at(const struct hpack_table *t, __u32 n)
+{
+	return &t->entries[(t->count - 1 - n) & (TABLE_SLOTS - 1)];
+}
+
 /* What is known of the entry before which n others were inserted last. */
 static always_inline __u32 find_entry(const struct hpack_table *t, __u32 n)
 {
@@ -46,7 +52,7 @@ static always_inline __u32 find_entry(const struct hpack_table *t, __u32 n)
 		return ENTRY_GONE;
 	if (n >= TABLE_SLOTS)
 		return t->max <= TABLE_SLOTS * 32 ? ENTRY_GONE : ENTRY_UNSEEN;
-	const struct hpack_entry *e = &t->entries[number & (TABLE_SLOTS - 1)];
+	const struct hpack_entry *e = entry_at(t, n);
 	if (t->max != TABLE_ANY && t->total - e->begin > t->max)
 		return ENTRY_GONE;
 	return t->at - e->at > TABLE_BYTES ? ENTRY_UNSEEN : ENTRY_SEEN;

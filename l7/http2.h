@@ -36,11 +36,8 @@ static always_inline void http2_gap(struct flow *f, __u32 side, __u32 gap)
 static always_inline void http2_confirmed(struct flow *f, __u32 side, __u32 ack)
 {
 	struct half *half = &f->half[side & 1];
-	__s32 gap = ack - half->next_seq;
+	__s32 gap = confirmed_unseen(f, side, ack);
 
-	/* A FIN has a number of its own. */
-	if (f->opener_finned && side == SIDE_OPENER && ack == f->opener_fin + 1)
-		gap--;
 	if (gap <= 0 || half->state == HALF_OFF)
 		return;
 	half->next_seq += gap;
@@ -233,8 +230,7 @@ static always_inline long gather(struct walk *w, struct half *half, struct readi
 			need += extra_of(b[3], b[4]);
 	}
 	if (n >= FRAME_HEADER && half->state == HALF_FRAME) {
-		__u32 len = (__u32)b[0] << 16 | b[1] << 8 | b[2];
-		__u32 stream = bpf_ntohl(load32(b + 5)) & 0x7fffffff;
+		__u32 len = length_of(b), stream = bpf_ntohl(load32(b + 5)) & 0x7fffffff;
 		bool goes_on = b[3] == FRAME_CONTINUATION;
 		if (is_impossible(b[3], b[4], stream, len) || goes_on != half->frame.open ||
 		    (goes_on && stream != half->frame.stream)) {

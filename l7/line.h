@@ -6,15 +6,6 @@
 #include "header.h"
 #include "http2.h"
 
-/* It speaks HTTP/1. */
-static always_inline void take(struct flow *f)
-{
-	if (f->taken)
-		return;
-	f->taken = 1;
-	count(STAT_FLOWS);
-}
-
 /*
  * More of a request line that is longer than the window: only its end says whether it is one. Its last eight bytes are
  * put together from the parts; a CR at a part's end is the line end's. Answers 1 where it is none.
@@ -163,12 +154,7 @@ static always_inline void enter_body(struct walk *w, struct half *half)
 
 static always_inline void request_headed(struct walk *w, struct half *half)
 {
-	struct exchange *ex = &w->flow->exchange;
-
-	ex->flags |= EXCHANGE_HEAD_DONE;
-	if (!(ex->flags & EXCHANGE_TRACE_HEADER))
-		ex->flags &= ~EXCHANGE_PARENT_HEADER;
-	sample(ex);
+	decide(&w->flow->exchange);
 	if (half->framing == FRAMING_CLOSE || half->framing == FRAMING_INVALID)
 		malformed(w->flow, SIDE_OPENER);
 	else

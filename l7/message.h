@@ -44,6 +44,15 @@ enum framing {
 	FRAMING_INVALID,
 };
 
+/* It speaks HTTP. */
+static always_inline void take(struct flow *f)
+{
+	if (f->taken)
+		return;
+	f->taken = 1;
+	count(STAT_FLOWS);
+}
+
 static always_inline void forget_line(struct flow *f, __u32 side)
 {
 	struct part_key key = { f->id, side };
@@ -175,15 +184,21 @@ __noinline int miss_bytes(struct flow *f, __u32 side, __u32 gap)
 	return 0;
 }
 
+/* How many bytes of a side its peer confirms that were not seen. */
+static always_inline __s32 confirmed_unseen(const struct flow *f, __u32 side, __u32 ack)
+{
+	__s32 gap = ack - f->half[side & 1].next_seq;
+
+	/* A FIN has a number of its own. */
+	return side == SIDE_OPENER && f->opener_finned && ack == f->opener_fin + 1 ? gap - 1 : gap;
+}
+
 /* The peer confirms bytes of this side that were never seen, and so never will be. */
 static always_inline void confirmed(struct flow *f, __u32 side, __u32 ack)
 {
 	struct half *half = &f->half[side & 1];
-	__s32 gap = ack - half->next_seq;
+	__s32 gap = confirmed_unseen(f, side, ack);
 
-	/* A FIN has a number of its own. */
-	if (side == SIDE_OPENER && f->opener_finned && ack == f->opener_fin + 1)
-		gap--;
 	if (gap <= 0 || half->state == HALF_LOST || half->state == HALF_OFF)
 		return;
 	half->next_seq += gap;

@@ -61,10 +61,7 @@ static always_inline void begin_upgraded(struct flow *f)
 		return;
 	h->last = 1;
 	ex->stream = 1;
-	ex->first_ns = 0;
-	ex->response_body = 0;
-	ex->status = 0;
-	ex->progress = STREAM_ASKED;
+	await_response(ex);
 }
 
 /* A connection turns out to speak HTTP/2. preface: bytes of it that are still to come. */
@@ -82,10 +79,7 @@ __noinline int begin_http2(struct flow *f, __u32 preface, __u32 complete)
 		return 0;
 	}
 	f->protocol = PROTOCOL_HTTP2;
-	if (!f->taken) {
-		f->taken = 1;
-		count(STAT_FLOWS);
-	}
+	take(f);
 	count(STAT_HTTP2);
 	for (__u32 side = 0; side < SIDES; side++) {
 		struct half *half = &f->half[side];

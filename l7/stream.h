@@ -120,6 +120,14 @@ static always_inline struct exchange *add_stream(struct flow *f, struct http2 *h
 	return ex;
 }
 
+static always_inline void await_response(struct exchange *ex)
+{
+	ex->first_ns = 0;
+	ex->response_body = 0;
+	ex->status = 0;
+	ex->progress = STREAM_ASKED;
+}
+
 /* A request begins on a new stream. Where it can't be kept it is counted, and lost alone. */
 static always_inline struct exchange *begin_stream(struct flow *f, struct http2 *h, __u32 stream)
 {
@@ -131,10 +139,7 @@ static always_inline struct exchange *begin_stream(struct flow *f, struct http2 
 	}
 	f->next++;
 	reset_exchange(f, ex, f->begun_ns, f->begun_seq, f->begun_ack, stream, PLACE_STREAM | stream);
-	ex->first_ns = 0;
-	ex->response_body = 0;
-	ex->status = 0;
-	ex->progress = STREAM_ASKED;
+	await_response(ex);
 	ex->end_ns = f->begun_ns;
 	return ex;
 }
