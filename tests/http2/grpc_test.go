@@ -163,6 +163,10 @@ func (c *call) compare(wrong *complaints, s *stage.Span) {
 	if givenUp[codes.Code(c.client.Code)] {
 		if by := got["ambit.reset_by"]; by == nil {
 			code, message = codeNames[c.server.Code], c.server.Message
+			if c.deadline && c.server.Method == "" {
+				// It passed before the call's handler, which logs, began: the server answers for it.
+				code, message = "DEADLINE_EXCEEDED", "context deadline exceeded"
+			}
 		} else {
 			code, message = "CANCELLED", ""
 			a["ambit.reset_by"], a["ambit.http2.error_code"] = "client", "CANCEL"
