@@ -35,17 +35,9 @@ type network struct {
 func newNetwork(t testing.TB) *network {
 	t.Helper()
 	n := &network{lab: stage.NewLab(t)}
-	var err error
-	n.clientNS, err = n.lab.Namespace("client")
-	stage.Must(t, err)
-	n.server, err = n.lab.Namespace("server")
-	stage.Must(t, err)
-	stage.Must(t,
-		harness.Veth(n.clientNS, "eth0", n.server, "eth0"),
-		n.clientNS.Address("eth0", netip.PrefixFrom(clientIP4, 24)),
-		n.clientNS.Address("eth0", netip.PrefixFrom(clientIP6, 64)),
-		n.server.Address("eth0", netip.PrefixFrom(serverIP4, 24)),
-		n.server.Address("eth0", netip.PrefixFrom(serverIP6, 64)),
+	n.clientNS, n.server = stage.Cable(t, n.lab,
+		[2]netip.Prefix{netip.PrefixFrom(clientIP4, 24), netip.PrefixFrom(serverIP4, 24)},
+		[2]netip.Prefix{netip.PrefixFrom(clientIP6, 64), netip.PrefixFrom(serverIP6, 64)},
 	)
 	return n
 }

@@ -84,6 +84,21 @@ func (j *joined) counted(t *testing.T, what string, begun []float64) {
 	}
 }
 
+// logged is what a client logged, by what tells one from another, and when each began.
+func logged[L any](t *testing.T, text []byte, key func(*L) (string, float64)) (map[string]*L, []float64) {
+	t.Helper()
+	lines, err := readLog[L](text)
+	stage.Must(t, err)
+	begun := make([]float64, len(lines))
+	byKey := map[string]*L{}
+	for i := range lines {
+		var name string
+		name, begun[i] = key(&lines[i])
+		byKey[name] = &lines[i]
+	}
+	return byKey, begun
+}
+
 // On connections that were open before no span says anything that its request did not.
 func TestJoined(t *testing.T) {
 	for name, place := range map[string]func(testing.TB) *network{"two namespaces": cable, "ambient": ambient} {
@@ -92,14 +107,7 @@ func TestJoined(t *testing.T) {
 			s := newGoServer(t, n, false)
 			_, _, target := n.addresses(s.port)
 			text, j := join(t, n, role(t, "flow", target.String(), "4"))
-			lines, err := readLog[line](text)
-			stage.Must(t, err)
-			begun := make([]float64, len(lines))
-			byTarget := map[string]*line{}
-			for i := range lines {
-				begun[i] = lines[i].Begun
-				byTarget[lines[i].Target] = &lines[i]
-			}
+			byTarget, begun := logged(t, text, func(l *line) (string, float64) { return l.Target, l.Begun })
 			j.counted(t, "requests", begun)
 			j.verify(t, byTarget)
 		})
@@ -108,14 +116,7 @@ func TestJoined(t *testing.T) {
 			s := newRPCServer(t, n)
 			_, _, target := n.addresses(s.port)
 			text, j := join(t, n, role(t, "rpc-flow", target.String(), "4"))
-			lines, err := readLog[rpcLine](text)
-			stage.Must(t, err)
-			begun := make([]float64, len(lines))
-			byMethod := map[string]*rpcLine{}
-			for i := range lines {
-				begun[i] = lines[i].Begun
-				byMethod[lines[i].Method] = &lines[i]
-			}
+			byMethod, begun := logged(t, text, func(l *rpcLine) (string, float64) { return l.Method, l.Begun })
 			j.counted(t, "calls", begun)
 			j.verifyCalls(t, byMethod)
 		})

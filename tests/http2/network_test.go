@@ -24,16 +24,7 @@ var (
 func cable(t testing.TB) *network {
 	t.Helper()
 	n := &network{lab: stage.NewLab(t)}
-	var err error
-	n.clientNS, err = n.lab.Namespace("client")
-	stage.Must(t, err)
-	n.server, err = n.lab.Namespace("server")
-	stage.Must(t, err)
-	stage.Must(t,
-		harness.Veth(n.clientNS, "eth0", n.server, "eth0"),
-		n.clientNS.Address("eth0", netip.PrefixFrom(clientIP, 24)),
-		n.server.Address("eth0", netip.PrefixFrom(serverIP, 24)),
-	)
+	n.clientNS, n.server = stage.Cable(t, n.lab, [2]netip.Prefix{netip.PrefixFrom(clientIP, 24), netip.PrefixFrom(serverIP, 24)})
 	return n
 }
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -78,6 +79,20 @@ func NewLab(t testing.TB) *harness.Lab {
 		}
 	})
 	return lab
+}
+
+// Cable makes two namespaces whose eth0 are the ends of one veth; each pair of prefixes is an address of either.
+func Cable(t testing.TB, lab *harness.Lab, addresses ...[2]netip.Prefix) (client, server *harness.Namespace) {
+	t.Helper()
+	client, err := lab.Namespace("client")
+	Must(t, err)
+	server, err = lab.Namespace("server")
+	Must(t, err)
+	Must(t, harness.Veth(client, "eth0", server, "eth0"))
+	for _, pair := range addresses {
+		Must(t, client.Address("eth0", pair[0]), server.Address("eth0", pair[1]))
+	}
+	return client, server
 }
 
 // Start starts a daemon; when it returns, the namespaces are traced. It ends with the test.
