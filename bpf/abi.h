@@ -91,12 +91,7 @@ enum ending {
 	ENDING_REFUSED, /* HTTP/2: the acceptor's GOAWAY says that it never looked at the stream; error_code is GOAWAY's */
 };
 
-/* Why a span was kept; design: docs/architecture.md, sampling. */
-enum reason {
-	REASON_NONE, /* not kept */
-	REASON_HEAD, /* the head rate kept it */
-	REASON_PARENT, /* the caller's decision kept it */
-};
+#include "sampling_abi.h"
 
 enum exchange_flags {
 	EXCHANGE_TRACE_HEADER = 1, /* trace_id came from traceparent or b3 */
@@ -234,12 +229,6 @@ enum tap_program {
 	TAP_TAKE_UP, /* it calls this where it finds no flow */
 	TAP_HTTP2, /* and this where the flow speaks HTTP/2 */
 	TAP_PROGRAMS,
-};
-
-/* Written by userspace, read at each decision. */
-struct rate {
-	__u64 threshold; /* T of the base rate: 2^56 * (1 - p); 2^56 keeps nothing */
-	__u64 generation; /* counts the changes */
 };
 
 #endif

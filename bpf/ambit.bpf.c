@@ -124,5 +124,14 @@ const enum exchange_flags *unused_exchange_flags __attribute__((unused));
 const enum cidr_flags *unused_cidr_flags __attribute__((unused));
 const enum hook *unused_hook __attribute__((unused));
 const enum tap_program *unused_tap_program __attribute__((unused));
+const enum traffic_class *unused_traffic_class __attribute__((unused));
+const enum parent_rule *unused_parent_rule __attribute__((unused));
+const enum action_flags *unused_action_flags __attribute__((unused));
+const enum match_field *unused_match_field __attribute__((unused));
+const enum method *unused_method __attribute__((unused));
+const enum placeholder *unused_placeholder __attribute__((unused));
+const enum route_state *unused_route_state __attribute__((unused));
+const enum decision_flags *unused_decision_flags __attribute__((unused));
+const struct decision *unused_decision __attribute__((unused));
 
 char _license[] SEC("license") = "Dual BSD/GPL";

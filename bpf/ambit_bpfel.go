@@ -19,6 +19,54 @@ const (
 	ambitAbiABI_VERSION ambitAbi = 1
 )
 
+type ambitAction struct {
+	_             structs.HostLayout
+	Generation    uint32
+	Rule          uint16
+	Class         uint8
+	Parent        uint8
+	Flags         uint32
+	Cap           uint32
+	Threshold     uint64
+	SlowNs        uint64
+	TailThreshold uint64
+	Route         uint64
+	GrpcCodes     uint32
+	Statuses      [4]uint16
+	StatusClasses uint8
+	Endings       uint8
+	Spare         [2]uint8
+}
+
+type ambitActionFlags uint32
+
+const (
+	ambitActionFlagsACTION_DROP       ambitActionFlags = 1
+	ambitActionFlagsACTION_RATE       ambitActionFlags = 2
+	ambitActionFlagsACTION_FORCE      ambitActionFlags = 4
+	ambitActionFlagsACTION_GRPC_CODES ambitActionFlags = 8
+	ambitActionFlagsACTION_HTTP_ROUTE ambitActionFlags = 16
+)
+
+type ambitBaseRates struct {
+	_          structs.HostLayout
+	Base       uint64
+	Set        uint64
+	Generation uint64
+	Safety     [3]uint32
+	Force      uint32
+}
+
+type ambitBudget struct {
+	_          structs.HostLayout
+	DueNs      uint64
+	IntervalNs uint64
+	Kept       uint64
+	Refused    uint64
+	Stopped    uint64
+	Spare      [3]uint64
+}
+
 type ambitCidr struct {
 	_      structs.HostLayout
 	Prefix uint32
@@ -30,6 +78,30 @@ type ambitCidrFlags uint32
 const (
 	ambitCidrFlagsCIDR_TRUSTED ambitCidrFlags = 1
 	ambitCidrFlagsCIDR_PEER    ambitCidrFlags = 2
+)
+
+type ambitDecision struct {
+	_         structs.HostLayout
+	Threshold uint64
+	Route     uint64
+	Action    [6]uint16
+	Rule      uint16
+	Reason    uint8
+	Flags     uint8
+	Class     uint8
+	Head      uint8
+	Spare     [2]uint8
+	Outcome   uint16
+	_         [2]byte
+}
+
+type ambitDecisionFlags uint32
+
+const (
+	ambitDecisionFlagsDECISION_THRESHOLD ambitDecisionFlags = 1
+	ambitDecisionFlagsDECISION_DROPPED   ambitDecisionFlags = 2
+	ambitDecisionFlagsDECISION_ANNOUNCE  ambitDecisionFlags = 4
+	ambitDecisionFlagsDECISION_REFUSED   ambitDecisionFlags = 8
 )
 
 type ambitEnding uint32
@@ -274,6 +346,45 @@ type ambitListenerKey struct {
 	Port  uint64
 }
 
+type ambitMatchField uint32
+
+const (
+	ambitMatchFieldMATCH_SEGMENT      ambitMatchField = 0
+	ambitMatchFieldMATCH_EXTENSION    ambitMatchField = 8
+	ambitMatchFieldMATCH_HOST         ambitMatchField = 9
+	ambitMatchFieldMATCH_CLIENT       ambitMatchField = 10
+	ambitMatchFieldMATCH_USER_AGENT   ambitMatchField = 11
+	ambitMatchFieldMATCH_REQUEST_ID   ambitMatchField = 12
+	ambitMatchFieldMATCH_CONTENT_TYPE ambitMatchField = 13
+	ambitMatchFieldMATCH_FORCE_TRACE  ambitMatchField = 14
+	ambitMatchFieldMATCH_BAGGAGE      ambitMatchField = 15
+	ambitMatchFieldMATCH_FIELDS       ambitMatchField = 16
+)
+
+type ambitMethod uint32
+
+const (
+	ambitMethodMETHOD_OTHER   ambitMethod = 0
+	ambitMethodMETHOD_GET     ambitMethod = 1
+	ambitMethodMETHOD_HEAD    ambitMethod = 2
+	ambitMethodMETHOD_POST    ambitMethod = 3
+	ambitMethodMETHOD_PUT     ambitMethod = 4
+	ambitMethodMETHOD_DELETE  ambitMethod = 5
+	ambitMethodMETHOD_CONNECT ambitMethod = 6
+	ambitMethodMETHOD_OPTIONS ambitMethod = 7
+	ambitMethodMETHOD_TRACE   ambitMethod = 8
+	ambitMethodMETHOD_PATCH   ambitMethod = 9
+	ambitMethodMETHOD_QUERY   ambitMethod = 10
+)
+
+type ambitParentRule uint32
+
+const (
+	ambitParentRulePARENT_HONOUR ambitParentRule = 0
+	ambitParentRulePARENT_IGNORE ambitParentRule = 1
+	ambitParentRulePARENT_SCALE  ambitParentRule = 2
+)
+
 type ambitPartKey struct {
 	_    structs.HostLayout
 	Flow uint64
@@ -314,6 +425,16 @@ type ambitPiece struct {
 	Wanted  uint32
 }
 
+type ambitPlaceholder uint32
+
+const (
+	ambitPlaceholderPLACEHOLDER_NONE   ambitPlaceholder = 0
+	ambitPlaceholderPLACEHOLDER_NUMBER ambitPlaceholder = 1
+	ambitPlaceholderPLACEHOLDER_UUID   ambitPlaceholder = 2
+	ambitPlaceholderPLACEHOLDER_HEX    ambitPlaceholder = 3
+	ambitPlaceholderPLACEHOLDER_TOKEN  ambitPlaceholder = 4
+)
+
 type ambitProtocol uint32
 
 const (
@@ -322,18 +443,17 @@ const (
 	ambitProtocolPROTOCOL_HTTP2   ambitProtocol = 2
 )
 
-type ambitRate struct {
-	_          structs.HostLayout
-	Threshold  uint64
-	Generation uint64
-}
-
 type ambitReason uint32
 
 const (
-	ambitReasonREASON_NONE   ambitReason = 0
-	ambitReasonREASON_HEAD   ambitReason = 1
-	ambitReasonREASON_PARENT ambitReason = 2
+	ambitReasonREASON_NONE    ambitReason = 0
+	ambitReasonREASON_HEAD    ambitReason = 1
+	ambitReasonREASON_PARENT  ambitReason = 2
+	ambitReasonREASON_SLOW    ambitReason = 3
+	ambitReasonREASON_ERROR   ambitReason = 4
+	ambitReasonREASON_FORCED  ambitReason = 5
+	ambitReasonREASON_FLOOR   ambitReason = 6
+	ambitReasonREASON_ANOMALY ambitReason = 7
 )
 
 type ambitRed struct {
@@ -341,6 +461,88 @@ type ambitRed struct {
 	Errors  uint64
 	SumNs   uint64
 	Buckets [54]uint64
+}
+
+type ambitRoute struct {
+	_           structs.HostLayout
+	Key         uint64
+	Threshold   uint64
+	Anomaly     uint64
+	SlowNs      uint64
+	LastNs      uint64
+	AnnouncedNs uint64
+	Service     uint16
+	Kind        uint8
+	State       uint8
+	Spare       uint32
+}
+
+type ambitRouteBucket struct {
+	_    structs.HostLayout
+	Slot [4]ambitRoute
+}
+
+type ambitRouteCount struct {
+	_       structs.HostLayout
+	Routes  uint32
+	Refused uint32
+}
+
+type ambitRouteState uint32
+
+const (
+	ambitRouteStateROUTE_NEW     ambitRouteState = 0
+	ambitRouteStateROUTE_NAMED   ambitRouteState = 1
+	ambitRouteStateROUTE_CLOSING ambitRouteState = 2
+)
+
+type ambitRules struct {
+	_             structs.HostLayout
+	Generation    uint32
+	Count         uint32
+	Words         uint32
+	Segments      uint32
+	Fields        uint32
+	Statuses      uint32
+	Templates     uint32
+	Actions       uint32
+	Seed          uint64
+	DefaultRow    [16]uint32
+	KindRow       [2]uint32
+	MethodRow     [16]uint32
+	DepthRow      [10]uint32
+	GrpcRow       [2]uint32
+	StatusRow     [6]uint32
+	AnyStatusRow  uint32
+	ServiceRow    [512]uint32
+	_             [4]byte
+	TemplateRules [16]uint64
+	Table         [1024][4]struct {
+		_   structs.HostLayout
+		Key uint64
+		Row uint64
+	}
+	Rows [2048][16]uint64
+}
+
+type ambitSeries struct {
+	_             structs.HostLayout
+	Route         uint64
+	SumNs         uint64
+	RequestBytes  uint64
+	ResponseBytes uint64
+	Outcome       uint16
+	Service       uint16
+	Kind          uint8
+	Error         uint8
+	Other         uint8
+	Spare         uint8
+	Kept          uint32
+	Below         uint32
+	Latency       [224]uint32
+	SizesUnknown  [2]uint32
+	Empty         [2]uint32
+	Sizes         [2][16]uint32
 }
 
 type ambitServiceKey struct {
@@ -460,6 +662,15 @@ const (
 	ambitTapProgramTAP_PROGRAMS ambitTapProgram = 3
 )
 
+type ambitTrafficClass uint32
+
+const (
+	ambitTrafficClassCLASS_CRITICAL   ambitTrafficClass = 0
+	ambitTrafficClassCLASS_NORMAL     ambitTrafficClass = 1
+	ambitTrafficClassCLASS_BACKGROUND ambitTrafficClass = 2
+	ambitTrafficClassTRAFFIC_CLASSES  ambitTrafficClass = 3
+)
+
 type ambitWindow struct {
 	_      structs.HostLayout
 	Bytes  [768]uint8
@@ -476,8 +687,11 @@ type ambitWindow struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	ambitMapActions              = "actions"
+	ambitMapBudgets              = "budgets"
 	ambitMapCarries              = "carries"
 	ambitMapCidrs                = "cidrs"
+	ambitMapCounters             = "counters"
 	ambitMapExcludedCgroups      = "excluded_cgroups"
 	ambitMapExcludedPorts        = "excluded_ports"
 	ambitMapFlows                = "flows"
@@ -485,12 +699,16 @@ const (
 	ambitMapHttp2s               = "http2s"
 	ambitMapIgnored              = "ignored"
 	ambitMapListeners            = "listeners"
+	ambitMapNoRules              = "no_rules"
 	ambitMapOpeners              = "openers"
 	ambitMapPieces               = "pieces"
 	ambitMapRates                = "rates"
 	ambitMapRecords              = "records"
 	ambitMapRedirects            = "redirects"
 	ambitMapReds                 = "reds"
+	ambitMapRouteCounts          = "route_counts"
+	ambitMapRoutes               = "routes"
+	ambitMapRuleSets             = "rule_sets"
 	ambitMapServiceCount         = "service_count"
 	ambitMapServices             = "services"
 	ambitMapSockets              = "sockets"
@@ -528,17 +746,26 @@ const (
 	ambitVarStaticTable          = "static_table"
 	ambitVarTrustAll             = "trust_all"
 	ambitVarUnusedAbi            = "unused_abi"
+	ambitVarUnusedActionFlags    = "unused_action_flags"
 	ambitVarUnusedCidrFlags      = "unused_cidr_flags"
+	ambitVarUnusedDecision       = "unused_decision"
+	ambitVarUnusedDecisionFlags  = "unused_decision_flags"
 	ambitVarUnusedEnding         = "unused_ending"
 	ambitVarUnusedExchangeFlags  = "unused_exchange_flags"
 	ambitVarUnusedField          = "unused_field"
 	ambitVarUnusedHook           = "unused_hook"
+	ambitVarUnusedMatchField     = "unused_match_field"
+	ambitVarUnusedMethod         = "unused_method"
+	ambitVarUnusedParentRule     = "unused_parent_rule"
 	ambitVarUnusedPartyFlags     = "unused_party_flags"
+	ambitVarUnusedPlaceholder    = "unused_placeholder"
 	ambitVarUnusedProtocol       = "unused_protocol"
 	ambitVarUnusedReason         = "unused_reason"
+	ambitVarUnusedRouteState     = "unused_route_state"
 	ambitVarUnusedSide           = "unused_side"
 	ambitVarUnusedStat           = "unused_stat"
 	ambitVarUnusedTapProgram     = "unused_tap_program"
+	ambitVarUnusedTrafficClass   = "unused_traffic_class"
 	ambitVarWakeBytes            = "wake_bytes"
 )
 
@@ -600,8 +827,11 @@ type ambitProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ambitMapSpecs struct {
+	Actions         *ebpf.MapSpec `ebpf:"actions"`
+	Budgets         *ebpf.MapSpec `ebpf:"budgets"`
 	Carries         *ebpf.MapSpec `ebpf:"carries"`
 	Cidrs           *ebpf.MapSpec `ebpf:"cidrs"`
+	Counters        *ebpf.MapSpec `ebpf:"counters"`
 	ExcludedCgroups *ebpf.MapSpec `ebpf:"excluded_cgroups"`
 	ExcludedPorts   *ebpf.MapSpec `ebpf:"excluded_ports"`
 	Flows           *ebpf.MapSpec `ebpf:"flows"`
@@ -609,12 +839,16 @@ type ambitMapSpecs struct {
 	Http2s          *ebpf.MapSpec `ebpf:"http2s"`
 	Ignored         *ebpf.MapSpec `ebpf:"ignored"`
 	Listeners       *ebpf.MapSpec `ebpf:"listeners"`
+	NoRules         *ebpf.MapSpec `ebpf:"no_rules"`
 	Openers         *ebpf.MapSpec `ebpf:"openers"`
 	Pieces          *ebpf.MapSpec `ebpf:"pieces"`
 	Rates           *ebpf.MapSpec `ebpf:"rates"`
 	Records         *ebpf.MapSpec `ebpf:"records"`
 	Redirects       *ebpf.MapSpec `ebpf:"redirects"`
 	Reds            *ebpf.MapSpec `ebpf:"reds"`
+	RouteCounts     *ebpf.MapSpec `ebpf:"route_counts"`
+	Routes          *ebpf.MapSpec `ebpf:"routes"`
+	RuleSets        *ebpf.MapSpec `ebpf:"rule_sets"`
 	ServiceCount    *ebpf.MapSpec `ebpf:"service_count"`
 	Services        *ebpf.MapSpec `ebpf:"services"`
 	Sockets         *ebpf.MapSpec `ebpf:"sockets"`
@@ -648,17 +882,26 @@ type ambitVariableSpecs struct {
 	StaticTable          *ebpf.VariableSpec `ebpf:"static_table"`
 	TrustAll             *ebpf.VariableSpec `ebpf:"trust_all"`
 	UnusedAbi            *ebpf.VariableSpec `ebpf:"unused_abi"`
+	UnusedActionFlags    *ebpf.VariableSpec `ebpf:"unused_action_flags"`
 	UnusedCidrFlags      *ebpf.VariableSpec `ebpf:"unused_cidr_flags"`
+	UnusedDecision       *ebpf.VariableSpec `ebpf:"unused_decision"`
+	UnusedDecisionFlags  *ebpf.VariableSpec `ebpf:"unused_decision_flags"`
 	UnusedEnding         *ebpf.VariableSpec `ebpf:"unused_ending"`
 	UnusedExchangeFlags  *ebpf.VariableSpec `ebpf:"unused_exchange_flags"`
 	UnusedField          *ebpf.VariableSpec `ebpf:"unused_field"`
 	UnusedHook           *ebpf.VariableSpec `ebpf:"unused_hook"`
+	UnusedMatchField     *ebpf.VariableSpec `ebpf:"unused_match_field"`
+	UnusedMethod         *ebpf.VariableSpec `ebpf:"unused_method"`
+	UnusedParentRule     *ebpf.VariableSpec `ebpf:"unused_parent_rule"`
 	UnusedPartyFlags     *ebpf.VariableSpec `ebpf:"unused_party_flags"`
+	UnusedPlaceholder    *ebpf.VariableSpec `ebpf:"unused_placeholder"`
 	UnusedProtocol       *ebpf.VariableSpec `ebpf:"unused_protocol"`
 	UnusedReason         *ebpf.VariableSpec `ebpf:"unused_reason"`
+	UnusedRouteState     *ebpf.VariableSpec `ebpf:"unused_route_state"`
 	UnusedSide           *ebpf.VariableSpec `ebpf:"unused_side"`
 	UnusedStat           *ebpf.VariableSpec `ebpf:"unused_stat"`
 	UnusedTapProgram     *ebpf.VariableSpec `ebpf:"unused_tap_program"`
+	UnusedTrafficClass   *ebpf.VariableSpec `ebpf:"unused_traffic_class"`
 	WakeBytes            *ebpf.VariableSpec `ebpf:"wake_bytes"`
 }
 
@@ -682,8 +925,11 @@ func (o *ambitObjects) Close() error {
 //
 // It can be passed to loadAmbitObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ambitMaps struct {
+	Actions         *ebpf.Map `ebpf:"actions"`
+	Budgets         *ebpf.Map `ebpf:"budgets"`
 	Carries         *ebpf.Map `ebpf:"carries"`
 	Cidrs           *ebpf.Map `ebpf:"cidrs"`
+	Counters        *ebpf.Map `ebpf:"counters"`
 	ExcludedCgroups *ebpf.Map `ebpf:"excluded_cgroups"`
 	ExcludedPorts   *ebpf.Map `ebpf:"excluded_ports"`
 	Flows           *ebpf.Map `ebpf:"flows"`
@@ -691,12 +937,16 @@ type ambitMaps struct {
 	Http2s          *ebpf.Map `ebpf:"http2s"`
 	Ignored         *ebpf.Map `ebpf:"ignored"`
 	Listeners       *ebpf.Map `ebpf:"listeners"`
+	NoRules         *ebpf.Map `ebpf:"no_rules"`
 	Openers         *ebpf.Map `ebpf:"openers"`
 	Pieces          *ebpf.Map `ebpf:"pieces"`
 	Rates           *ebpf.Map `ebpf:"rates"`
 	Records         *ebpf.Map `ebpf:"records"`
 	Redirects       *ebpf.Map `ebpf:"redirects"`
 	Reds            *ebpf.Map `ebpf:"reds"`
+	RouteCounts     *ebpf.Map `ebpf:"route_counts"`
+	Routes          *ebpf.Map `ebpf:"routes"`
+	RuleSets        *ebpf.Map `ebpf:"rule_sets"`
 	ServiceCount    *ebpf.Map `ebpf:"service_count"`
 	Services        *ebpf.Map `ebpf:"services"`
 	Sockets         *ebpf.Map `ebpf:"sockets"`
@@ -710,8 +960,11 @@ type ambitMaps struct {
 
 func (m *ambitMaps) Close() error {
 	return _AmbitClose(
+		m.Actions,
+		m.Budgets,
 		m.Carries,
 		m.Cidrs,
+		m.Counters,
 		m.ExcludedCgroups,
 		m.ExcludedPorts,
 		m.Flows,
@@ -719,12 +972,16 @@ func (m *ambitMaps) Close() error {
 		m.Http2s,
 		m.Ignored,
 		m.Listeners,
+		m.NoRules,
 		m.Openers,
 		m.Pieces,
 		m.Rates,
 		m.Records,
 		m.Redirects,
 		m.Reds,
+		m.RouteCounts,
+		m.Routes,
+		m.RuleSets,
 		m.ServiceCount,
 		m.Services,
 		m.Sockets,
@@ -759,17 +1016,26 @@ type ambitVariables struct {
 	StaticTable          *ebpf.Variable `ebpf:"static_table"`
 	TrustAll             *ebpf.Variable `ebpf:"trust_all"`
 	UnusedAbi            *ebpf.Variable `ebpf:"unused_abi"`
+	UnusedActionFlags    *ebpf.Variable `ebpf:"unused_action_flags"`
 	UnusedCidrFlags      *ebpf.Variable `ebpf:"unused_cidr_flags"`
+	UnusedDecision       *ebpf.Variable `ebpf:"unused_decision"`
+	UnusedDecisionFlags  *ebpf.Variable `ebpf:"unused_decision_flags"`
 	UnusedEnding         *ebpf.Variable `ebpf:"unused_ending"`
 	UnusedExchangeFlags  *ebpf.Variable `ebpf:"unused_exchange_flags"`
 	UnusedField          *ebpf.Variable `ebpf:"unused_field"`
 	UnusedHook           *ebpf.Variable `ebpf:"unused_hook"`
+	UnusedMatchField     *ebpf.Variable `ebpf:"unused_match_field"`
+	UnusedMethod         *ebpf.Variable `ebpf:"unused_method"`
+	UnusedParentRule     *ebpf.Variable `ebpf:"unused_parent_rule"`
 	UnusedPartyFlags     *ebpf.Variable `ebpf:"unused_party_flags"`
+	UnusedPlaceholder    *ebpf.Variable `ebpf:"unused_placeholder"`
 	UnusedProtocol       *ebpf.Variable `ebpf:"unused_protocol"`
 	UnusedReason         *ebpf.Variable `ebpf:"unused_reason"`
+	UnusedRouteState     *ebpf.Variable `ebpf:"unused_route_state"`
 	UnusedSide           *ebpf.Variable `ebpf:"unused_side"`
 	UnusedStat           *ebpf.Variable `ebpf:"unused_stat"`
 	UnusedTapProgram     *ebpf.Variable `ebpf:"unused_tap_program"`
+	UnusedTrafficClass   *ebpf.Variable `ebpf:"unused_traffic_class"`
 	WakeBytes            *ebpf.Variable `ebpf:"wake_bytes"`
 }
 

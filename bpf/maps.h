@@ -348,13 +348,69 @@ struct {
 	__type(value, __u8);
 } excluded_ports SEC(".maps");
 
-/* Index 0 is the base rate. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct rate);
+	__type(value, struct base_rates);
 } rates SEC(".maps");
+
+/* The rules in force are the only element of the map that is the only element: both are replaced at once. */
+struct rule_set {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct rules);
+} no_rules SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__array(values, struct rule_set);
+} rule_sets SEC(".maps") = {
+	.values = { &no_rules },
+};
+
+/* What rules do. Those of an older set stay until a newer one comes round, for the exchanges that it decided. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, ACTIONS_MAX);
+	__type(key, __u32);
+	__type(value, struct action);
+} actions SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, ROUTE_BUCKETS);
+	__type(key, __u32);
+	__type(value, struct route_bucket);
+} routes SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, RED_SERVICES * SIDES);
+	__type(key, __u32);
+	__type(value, struct route_count);
+} route_counts SEC(".maps");
+
+/* By series_key(route, outcome). Memory is taken as they come. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 2 * ROUTES_MAX);
+	__type(key, __u64);
+	__type(value, struct series);
+} counters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, BUDGETS);
+	__type(key, __u32);
+	__type(value, struct budget);
+} budgets SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

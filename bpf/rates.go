@@ -15,11 +15,11 @@ func (k *Kernel) SetRate(p float64) error {
 	if !(p >= 0 && p <= 1) {
 		return fmt.Errorf("set the rate to %v: it must be from 0 to 1", p)
 	}
-	var r ambitRate
+	var r ambitBaseRates
 	if err := k.objs.Rates.Lookup(uint32(0), &r); err != nil {
 		return fmt.Errorf("read the rates: %w", err)
 	}
-	r.Threshold = Threshold(p)
+	r.Base = Threshold(p)
 	r.Generation++
 	if err := k.objs.Rates.Put(uint32(0), r); err != nil {
 		return fmt.Errorf("write the rates: %w", err)
@@ -29,9 +29,9 @@ func (k *Kernel) SetRate(p float64) error {
 
 // Rate tells the base rate's threshold in force, and how often it was changed.
 func (k *Kernel) Rate() (threshold, generation uint64, err error) {
-	var r ambitRate
+	var r ambitBaseRates
 	if err := k.objs.Rates.Lookup(uint32(0), &r); err != nil {
 		return 0, 0, fmt.Errorf("read the rates: %w", err)
 	}
-	return r.Threshold, r.Generation, nil
+	return r.Base, r.Generation, nil
 }

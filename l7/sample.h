@@ -41,10 +41,10 @@ static always_inline void sample(struct exchange *ex)
 		}
 		return;
 	}
-	struct rate *r = bpf_map_lookup_elem(&rates, &base);
+	struct base_rates *r = bpf_map_lookup_elem(&rates, &base);
 	if (!r)
 		return;
-	ex->threshold = r->threshold;
+	ex->threshold = r->base;
 	if (ex->randomness >= ex->threshold) {
 		ex->reason = REASON_HEAD;
 		ex->flags |= EXCHANGE_HAS_THRESHOLD;
