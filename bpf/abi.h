@@ -214,7 +214,6 @@ enum stat {
 	STAT_ROUTES_FULL, /* exchange sides counted as "other": the quota of their service, or the table, was full */
 	STAT_COUNTERS_FULL, /* exchange sides counted as "other" of all services: the table of counters was full */
 	STAT_UNCOUNTED, /* exchange sides that no counter took */
-	STAT_RING_PRESSED, /* exchange sides not kept as the ring buffer filled up; thresholds say so */
 	STAT_HPACK_LIMIT, /* header blocks that were given up: too long, or a field that no carry holds */
 	STATS,
 };

@@ -620,9 +620,8 @@ const (
 	ambitStatSTAT_ROUTES_FULL        ambitStat = 32
 	ambitStatSTAT_COUNTERS_FULL      ambitStat = 33
 	ambitStatSTAT_UNCOUNTED          ambitStat = 34
-	ambitStatSTAT_RING_PRESSED       ambitStat = 35
-	ambitStatSTAT_HPACK_LIMIT        ambitStat = 36
-	ambitStatSTATS                   ambitStat = 37
+	ambitStatSTAT_HPACK_LIMIT        ambitStat = 35
+	ambitStatSTATS                   ambitStat = 36
 )
 
 type ambitStaticEntry struct {

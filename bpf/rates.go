@@ -87,7 +87,7 @@ func seriesKey(route uint64, outcome uint16) uint64 {
 	return mix(route, uint64(outcome)) | 1
 }
 
-// acceptAll puts one rule into force that accepts everything.
+// acceptAll puts one rule into force that accepts everything and has no tail: the base rate decides, and the caller.
 func (k *Kernel) acceptAll() error {
 	spec, err := loadAmbit()
 	if err != nil {
@@ -101,7 +101,7 @@ func (k *Kernel) acceptAll() error {
 	table := new(ambitRules)
 	table.Generation, table.Count, table.Words, table.Seed = 1, 1, 1, 1
 	table.Rows[0][0], table.Summary[0] = 1, 1
-	action := ambitAction{Generation: 1, Class: 1, SlowNs: 1e9, StatusClasses: 1 << 5, Endings: 0xfe}
+	action := ambitAction{Generation: 1, Class: 1, SlowNs: thresholdNone, TailThreshold: 1 << thresholdBits}
 	if err := k.objs.Actions.Put(uint32(0), action); err != nil {
 		return err
 	}

@@ -72,6 +72,11 @@ var eventNames = map[ambitStat]string{
 	ambitStatSTAT_HTTP2BROKEN:     "http2_broken",
 	ambitStatSTAT_HPACK_UNKNOWN:   "hpack_unknown_fields",
 	ambitStatSTAT_HPACK_LIMIT:     "hpack_blocks_given_up",
+	ambitStatSTAT_RULES_OUTDATED:  "sides_rules_outdated",
+	ambitStatSTAT_RUSHED:          "sides_rushed",
+	ambitStatSTAT_ROUTES_FULL:     "sides_routes_full",
+	ambitStatSTAT_COUNTERS_FULL:   "sides_counters_full",
+	ambitStatSTAT_UNCOUNTED:       "sides_uncounted",
 }
 
 // Counters reads the kernel's counters. What an exchange ends as is read before Seen, so that ended sides
@@ -161,7 +166,8 @@ func (k *Kernel) Maps() ([]MapInfo, error) {
 		{"tap_parts", m.TapParts}, {"ignored", m.Ignored}, {"sockets", m.Sockets}, {"openers", m.Openers},
 		{"listeners", m.Listeners}, {"redirects", m.Redirects},
 		{"tapped", m.Tapped}, {"cidrs", m.Cidrs}, {"excluded_cgroups", m.ExcludedCgroups},
-		{"excluded_ports", m.ExcludedPorts}, {"rates", m.Rates}, {"stats", m.Stats}, {"services", m.Services},
+		{"excluded_ports", m.ExcludedPorts}, {"rates", m.Rates}, {"rule_sets", m.RuleSets}, {"actions", m.Actions},
+		{"subjects", m.Subjects}, {"routes", m.Routes}, {"route_counts", m.RouteCounts}, {"counters", m.Counters}, {"budgets", m.Budgets}, {"stats", m.Stats}, {"services", m.Services},
 		{"service_count", m.ServiceCount}, {"reds", m.Reds}, {"records", m.Records}, {"taps", m.Taps},
 	} {
 		info, err := e.m.Info()

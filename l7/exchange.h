@@ -43,46 +43,15 @@ __noinline int drop(struct exchange *ex, __u32 stat)
 	return 0;
 }
 
-/*
- * The ring buffer as a valve, in its last eighth: what is lost as it fills up is lost by raised thresholds, so the spans
- * that come through still tell how many they stand for. Answers the sides that stay.
- */
-static always_inline __u32 press(struct exchange *ex, __u64 waits)
-{
-	__u64 eighth = bpf_ringbuf_query(&records, BPF_RB_RING_SIZE) / 8;
-	__u32 kept = ex->kept;
-
-	if (waits <= 7 * eighth || !eighth)
-		return kept;
-	__u32 fraction = waits >= 8 * eighth ? 0 : FULL - (waits - 7 * eighth) * FULL / eighth;
-	for (__u32 side = 0; side < SIDES; side++) {
-		struct decision *d = &ex->decision[side];
-		if (!(kept & (1 << side)) || !(d->flags & DECISION_THRESHOLD))
-			continue;
-		d->threshold = shrink(d->threshold, fraction);
-		if (ex->randomness < d->threshold)
-			kept &= ~(1 << side);
-	}
-	return kept;
-}
-
 static always_inline void submit(struct exchange *ex)
 {
 	__u32 size = offsetof(struct exchange, text) + ex->used;
-	__u64 waits = bpf_ringbuf_query(&records, BPF_RB_AVAIL_DATA);
-	__u32 kept = press(ex, waits), lost = ex->kept & ~kept;
 
-	if (lost) {
-		count_n(STAT_UNSAMPLED, sides_of(lost));
-		count_n(STAT_RING_PRESSED, sides_of(lost));
-		ex->kept = kept;
-		if (!kept)
-			return;
-	}
 	opaque(size);
 	if (size > sizeof(*ex))
 		size = sizeof(*ex);
-	__u64 wake = (waits & (wake_bytes - 1)) + size >= wake_bytes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+	__u64 waits = bpf_ringbuf_query(&records, BPF_RB_AVAIL_DATA) & (wake_bytes - 1);
+	__u64 wake = waits + size >= wake_bytes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 	__u32 stat = bpf_ringbuf_output(&records, ex, size, wake) ? STAT_DROP_RING_FULL : STAT_SUBMITTED;
 	if (ex->kept)
 		count_n(stat, sides_of(ex->kept));
