@@ -101,6 +101,7 @@ const (
 	ambitDecisionFlagsDECISION_THRESHOLD ambitDecisionFlags = 1
 	ambitDecisionFlagsDECISION_DROPPED   ambitDecisionFlags = 2
 	ambitDecisionFlagsDECISION_ANNOUNCE  ambitDecisionFlags = 4
+	ambitDecisionFlagsDECISION_MADE      ambitDecisionFlags = 8
 )
 
 type ambitEnding uint32

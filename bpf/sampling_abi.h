@@ -278,6 +278,7 @@ enum decision_flags {
 	DECISION_THRESHOLD = 1, /* threshold holds: tracestate carries ot=th */
 	DECISION_DROPPED = 2, /* by a rule: the tail is not asked */
 	DECISION_ANNOUNCE = 4, /* the record tells the name of a new route */
+	DECISION_MADE = 8, /* by a rule, or for want of one */
 };
 
 /* Of one side of an exchange. */

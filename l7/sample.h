@@ -110,7 +110,7 @@ __noinline int decide_side(struct exchange *ex, __u32 side, __u32 place)
 		class = CLASS_NORMAL;
 
 	d->reason = REASON_NONE;
-	d->flags = 0;
+	d->flags = DECISION_MADE;
 	d->class = class;
 	d->rule = a->rule;
 	if ((a->flags & ACTION_FORCE || ex->flags & EXCHANGE_FORCE) && is_forced(ex, a, base, bpf_ktime_get_ns())) {
@@ -118,7 +118,7 @@ __noinline int decide_side(struct exchange *ex, __u32 side, __u32 place)
 		return 0;
 	}
 	if (a->flags & ACTION_DROP) {
-		d->flags = DECISION_DROPPED;
+		d->flags |= DECISION_DROPPED;
 		return 0;
 	}
 	struct wish w = wish_of(ex, a, base, route);
@@ -141,7 +141,7 @@ __noinline int decide_side(struct exchange *ex, __u32 side, __u32 place)
 	d->reason = w.reason;
 	d->threshold = threshold;
 	if (w.known)
-		d->flags = DECISION_THRESHOLD;
+		d->flags |= DECISION_THRESHOLD;
 	return 0;
 }
 
@@ -287,6 +287,14 @@ static always_inline __u32 decide_tail(struct exchange *ex)
 		struct decision *d = &ex->decision[side];
 		if (!(ex->ends.party[side].flags & PARTY_APP))
 			continue;
+		/* Its socket was found behind the head: what holds for the other side does for it. */
+		if (!(d->flags & DECISION_MADE)) {
+			const struct decision *other = &ex->decision[!side];
+			for (__u32 class = 0; class < STATUS_CLASSES; class++)
+				d->action[class] = other->action[class];
+			d->head_action = other->head_action;
+			decide_side(ex, side, d->head_action);
+		}
 		if (ex->generation) {
 			__u32 place = d->action[status_class(ex)];
 			/* A rule that looks at the status stands before the head's. */
