@@ -391,6 +391,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, RED_SERVICES * SIDES);
 	__type(key, __u32);
 	__type(value, struct route_count);

@@ -162,7 +162,8 @@ func (k *Kernel) Maps() ([]MapInfo, error) {
 		{"listeners", m.Listeners}, {"redirects", m.Redirects},
 		{"tapped", m.Tapped}, {"cidrs", m.Cidrs}, {"excluded_cgroups", m.ExcludedCgroups},
 		{"excluded_ports", m.ExcludedPorts}, {"rates", m.Rates}, {"stats", m.Stats}, {"services", m.Services},
-		{"service_count", m.ServiceCount}, {"reds", m.Reds}, {"records", m.Records}, {"taps", m.Taps},
+		{"service_count", m.ServiceCount}, {"routes", m.Routes}, {"route_counts", m.RouteCounts}, {"counters", m.Counters},
+		{"reds", m.Reds}, {"records", m.Records}, {"taps", m.Taps},
 	} {
 		info, err := e.m.Info()
 		if err != nil {

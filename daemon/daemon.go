@@ -2,7 +2,7 @@
 // exporter together, and answers the local API.
 //
 //	bpf.Reader -> l7.Assemble -> meta.Enrich -> exporter.Add     pump.go, one goroutine
-//	bpf.Sweep, every second                                      control.go, one goroutine
+//	bpf.Sweep, bpf.SeriesReader, every second                    control.go, one goroutine
 //	tc.Taps                                                      its own goroutine
 //	admin.Server -> Daemon                                       backend.go, status.go, pause.go
 package daemon
@@ -40,6 +40,8 @@ type Daemon struct {
 	kernel *bpf.Kernel
 	out    output
 	reader *bpf.Reader
+	series *bpf.SeriesReader
+	routes *Routes
 	pump   pump
 	taps   *tc.Taps
 	server *admin.Server
@@ -145,8 +147,14 @@ func (d *Daemon) load() error {
 	if err != nil {
 		return err
 	}
-	d.reader, err = d.kernel.Reader()
-	return err
+	if d.reader, err = d.kernel.Reader(); err != nil {
+		return err
+	}
+	if d.series, err = d.kernel.Series(); err != nil {
+		return err
+	}
+	d.routes = newRoutes(d.series.Name)
+	return nil
 }
 
 func (d *Daemon) excludedCgroups() ([]bpf.Cgroup, error) {
@@ -239,6 +247,9 @@ func (d *Daemon) Close(ctx context.Context) error {
 	}
 	if d.server != nil {
 		errs = append(errs, d.server.Close(ctx))
+	}
+	if d.series != nil {
+		errs = append(errs, d.series.Close())
 	}
 	if d.kernel != nil {
 		errs = append(errs, d.kernel.Close())
