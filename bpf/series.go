@@ -52,6 +52,8 @@ type SeriesKey struct {
 // is made, and its counters never go down from one snapshot to the next.
 type Series struct {
 	SeriesKey
+	// Begun is when nothing was counted yet. A route that goes and comes again has another one.
+	Begun   time.Time
 	Kept    uint64        // of Count, those that became spans
 	Sum     time.Duration // of the latencies
 	Below   uint64        // the zero bucket of latency
@@ -228,6 +230,7 @@ func (r *SeriesReader) take(key uint64, e *ambitSeries) {
 	if old != nil {
 		*s = *old
 	} else {
+		s.Begun = r.snapshot.Load().At
 		s.SeriesKey = SeriesKey{
 			Route: e.Route, Service: e.Service, Kind: e.Kind, Outcome: Outcome(e.Outcome), Error: e.Error != 0,
 		}
@@ -247,9 +250,9 @@ func (r *SeriesReader) addOther(s, old *Series) {
 	key := s.SeriesKey
 	key.Route = 0
 	if _, ok := r.other[key]; !ok && len(r.other) >= otherMax {
-		key = key.coarse()
+		key = key.Coarse()
 	}
-	sum := &Series{SeriesKey: key}
+	sum := &Series{SeriesKey: key, Begun: s.Begun}
 	if before := r.other[key]; before != nil {
 		*sum = *before
 	}
@@ -263,8 +266,9 @@ func (r *SeriesReader) addOther(s, old *Series) {
 // otherMax bounds the series of "other" that are kept apart; beyond it they are those of no service.
 const otherMax = 2 * RoutesMax
 
-// coarse is one of few keys: without the service, and of a status its class alone.
-func (k SeriesKey) coarse() SeriesKey {
+// Coarse is one of few keys, where a Snapshot has what there is no room for otherwise: without the service, and of a
+// status its class alone.
+func (k SeriesKey) Coarse() SeriesKey {
 	k.Service = 0
 	switch o := k.Outcome; {
 	case o >= OutcomeGRPCHTTP:

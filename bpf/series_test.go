@@ -325,7 +325,7 @@ func TestOtherIsBounded(t *testing.T) {
 	for outcome, want := range map[Outcome]Outcome{
 		204: 200, 1003: 1003, 2005: 2005, 2099: 2002, 3004: 3004, 4503: 4500, 65535: 4900,
 	} {
-		if got := (SeriesKey{Outcome: outcome}).coarse().Outcome; got != want {
+		if got := (SeriesKey{Outcome: outcome}).Coarse().Outcome; got != want {
 			t.Errorf("outcome %d becomes %d, not %d", outcome, got, want)
 		}
 	}
