@@ -64,9 +64,11 @@ enum field {
 	FIELD_METHOD, /* HTTP/2, as the next two */
 	FIELD_PATH,
 	FIELD_SCHEME,
-	FIELD_CONTENT_TYPE, /* HTTP/2: of the request */
+	FIELD_CONTENT_TYPE, /* of the request */
 	FIELD_RESPONSE_TYPE, /* HTTP/2: content-type of the response */
 	FIELD_GRPC_MESSAGE, /* grpc-message, percent-encoded as it was sent */
+	FIELD_BAGGAGE, /* for rules; it never leaves ambit */
+	FIELD_FORCE_TRACE, /* x-envoy-force-trace, the same */
 	FIELDS,
 };
 
@@ -98,7 +100,7 @@ enum exchange_flags {
 	EXCHANGE_TRACE_REQUEST_ID = 2, /* trace_id is a hash of x-request-id */
 	EXCHANGE_PARENT_HEADER = 4, /* header_parent is set */
 	EXCHANGE_OPENER_TRACED = 8, /* the opener's CLIENT span can exist: the SERVER span's parent */
-	EXCHANGE_HAS_THRESHOLD = 16, /* threshold held: tracestate carries ot=th */
+	EXCHANGE_FORCE = 16, /* x-envoy-force-trace, of a source that may */
 	EXCHANGE_PARENT_SAMPLED = 32, /* the caller's sampled flag, when PARENT_DECIDED */
 	EXCHANGE_PARENT_DECIDED = 64,
 	EXCHANGE_EXPECT = 128, /* Expect: a final response may spare it the body */
@@ -142,7 +144,6 @@ struct exchange {
 	__u64 request_body; /* bytes until end_ns, without chunk framing; or BODY_UNKNOWN */
 	__u64 response_body; /* as request_body */
 	__u64 randomness; /* R, 56 bits */
-	__u64 threshold; /* T, 56 bits: kept when R >= T */
 	__u64 parent_threshold; /* the caller's T, 56 bits */
 	__u8 trace_id[16];
 	__u8 header_parent[8]; /* from traceparent or b3 */
@@ -157,12 +158,15 @@ struct exchange {
 	__u16 cut; /* bit per enum field: the value is longer than what was kept */
 	__u8 protocol; /* enum protocol */
 	__u8 ending; /* enum ending */
-	__u8 reason; /* enum reason */
+	__u8 method; /* enum method */
 	__u8 kept; /* bit per side: becomes a span */
 	__u8 seen; /* bit per side: counted as seen */
 	__u8 trace_flags; /* of traceparent */
 	__u8 progress; /* HTTP/2: enum stream_progress, of no meaning to userspace */
 	__u8 slot; /* HTTP/2: where the connection has its number, the same */
+	__u16 template_rule; /* names the route: its place; NO_RULE: the route is guessed */
+	__u32 generation; /* of the rules that decided */
+	struct decision decision[SIDES];
 	__u16 used; /* bytes of text */
 	struct slice fields[FIELDS];
 	__u8 text[EXCHANGE_TEXT];
@@ -205,6 +209,12 @@ enum stat {
 	STAT_HTTP2_FULL, /* of those, not taken up: the table of HTTP/2's state was full */
 	STAT_HTTP2_BROKEN, /* of those, given up: frames or a header block that no receiver accepts */
 	STAT_HPACK_UNKNOWN, /* fields of heads that refer to a table's entry that was never seen */
+	STAT_RULES_OUTDATED, /* exchange sides whose rules were replaced too often to ask them at the response */
+	STAT_RUSHED, /* exchange sides that the last rule decided, as too many heads came in one segment */
+	STAT_ROUTES_FULL, /* exchange sides counted as "other": the quota of their service, or the table, was full */
+	STAT_COUNTERS_FULL, /* exchange sides counted as "other" of all services: the table of counters was full */
+	STAT_UNCOUNTED, /* exchange sides that no counter took */
+	STAT_RING_PRESSED, /* exchange sides not kept as the ring buffer filled up; thresholds say so */
 	STAT_HPACK_LIMIT, /* header blocks that were given up: too long, or a field that no carry holds */
 	STATS,
 };

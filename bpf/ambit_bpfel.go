@@ -78,21 +78,21 @@ type ambitCidrFlags uint32
 const (
 	ambitCidrFlagsCIDR_TRUSTED ambitCidrFlags = 1
 	ambitCidrFlagsCIDR_PEER    ambitCidrFlags = 2
+	ambitCidrFlagsCIDR_FORCE   ambitCidrFlags = 4
 )
 
 type ambitDecision struct {
-	_         structs.HostLayout
-	Threshold uint64
-	Route     uint64
-	Action    [6]uint16
-	Rule      uint16
-	Reason    uint8
-	Flags     uint8
-	Class     uint8
-	Head      uint8
-	Spare     [2]uint8
-	Outcome   uint16
-	_         [2]byte
+	_          structs.HostLayout
+	Threshold  uint64
+	Route      uint64
+	Action     [6]uint16
+	HeadAction uint16
+	Rule       uint16
+	Outcome    uint16
+	Reason     uint8
+	Flags      uint8
+	Class      uint8
+	Spare      [3]uint8
 }
 
 type ambitDecisionFlags uint32
@@ -101,7 +101,6 @@ const (
 	ambitDecisionFlagsDECISION_THRESHOLD ambitDecisionFlags = 1
 	ambitDecisionFlagsDECISION_DROPPED   ambitDecisionFlags = 2
 	ambitDecisionFlagsDECISION_ANNOUNCE  ambitDecisionFlags = 4
-	ambitDecisionFlagsDECISION_REFUSED   ambitDecisionFlags = 8
 )
 
 type ambitEnding uint32
@@ -130,7 +129,6 @@ type ambitExchange struct {
 	RequestBody     uint64
 	ResponseBody    uint64
 	Randomness      uint64
-	Threshold       uint64
 	ParentThreshold uint64
 	TraceId         [16]uint8
 	HeaderParent    [8]uint8
@@ -142,28 +140,31 @@ type ambitExchange struct {
 		Remote [2]ambitEndpoint
 		Party  [2]ambitParty
 	}
-	Flags      uint32
-	Stream     uint32
-	ErrorCode  uint32
-	Status     uint16
-	GrpcStatus uint16
-	Cut        uint16
-	Protocol   uint8
-	Ending     uint8
-	Reason     uint8
-	Kept       uint8
-	Seen       uint8
-	TraceFlags uint8
-	Progress   uint8
-	Slot       uint8
-	Used       uint16
-	Fields     [12]struct {
+	Flags        uint32
+	Stream       uint32
+	ErrorCode    uint32
+	Status       uint16
+	GrpcStatus   uint16
+	Cut          uint16
+	Protocol     uint8
+	Ending       uint8
+	Method       uint8
+	Kept         uint8
+	Seen         uint8
+	TraceFlags   uint8
+	Progress     uint8
+	Slot         uint8
+	TemplateRule uint16
+	Generation   uint32
+	Decision     [2]ambitDecision
+	Used         uint16
+	Fields       [14]struct {
 		_   structs.HostLayout
 		Off uint16
 		Len uint16
 	}
 	Text [1024]uint8
-	_    [4]byte
+	_    [6]byte
 }
 
 type ambitExchangeFlags uint32
@@ -173,7 +174,7 @@ const (
 	ambitExchangeFlagsEXCHANGE_TRACE_REQUEST_ID ambitExchangeFlags = 2
 	ambitExchangeFlagsEXCHANGE_PARENT_HEADER    ambitExchangeFlags = 4
 	ambitExchangeFlagsEXCHANGE_OPENER_TRACED    ambitExchangeFlags = 8
-	ambitExchangeFlagsEXCHANGE_HAS_THRESHOLD    ambitExchangeFlags = 16
+	ambitExchangeFlagsEXCHANGE_FORCE            ambitExchangeFlags = 16
 	ambitExchangeFlagsEXCHANGE_PARENT_SAMPLED   ambitExchangeFlags = 32
 	ambitExchangeFlagsEXCHANGE_PARENT_DECIDED   ambitExchangeFlags = 64
 	ambitExchangeFlagsEXCHANGE_EXPECT           ambitExchangeFlags = 128
@@ -205,7 +206,9 @@ const (
 	ambitFieldFIELD_CONTENT_TYPE    ambitField = 9
 	ambitFieldFIELD_RESPONSE_TYPE   ambitField = 10
 	ambitFieldFIELD_GRPC_MESSAGE    ambitField = 11
-	ambitFieldFIELDS                ambitField = 12
+	ambitFieldFIELD_BAGGAGE         ambitField = 12
+	ambitFieldFIELD_FORCE_TRACE     ambitField = 13
+	ambitFieldFIELDS                ambitField = 14
 )
 
 type ambitFlow struct {
@@ -223,19 +226,21 @@ type ambitFlow struct {
 	Opened       uint8
 	Taken        uint8
 	Trusted      uint8
+	MayForce     uint8
 	OpenerTraced uint8
 	LastSide     uint8
 	Sockets      uint8
 	Ended        uint8
 	Finned       uint8
 	Left         uint8
-	_            [3]byte
+	_            [2]byte
 	FinSeq       uint32
 	OpenerFin    uint32
 	OpenerFinned uint8
 	Protocol     uint8
+	Rushes       uint8
 	H2c          uint8
-	_            [5]byte
+	Pending      uint32
 	LookedNs     uint64
 	BegunNs      uint64
 	BegunSeq     uint32
@@ -474,7 +479,7 @@ type ambitRoute struct {
 	Service     uint16
 	Kind        uint8
 	State       uint8
-	Spare       uint32
+	Outcomes    uint32
 }
 
 type ambitRouteBucket struct {
@@ -522,7 +527,8 @@ type ambitRules struct {
 		Key uint64
 		Row uint64
 	}
-	Rows [2048][16]uint64
+	Summary [2048]uint16
+	Rows    [2048][16]uint64
 }
 
 type ambitSeries struct {
@@ -609,8 +615,14 @@ const (
 	ambitStatSTAT_HTTP2FULL          ambitStat = 27
 	ambitStatSTAT_HTTP2BROKEN        ambitStat = 28
 	ambitStatSTAT_HPACK_UNKNOWN      ambitStat = 29
-	ambitStatSTAT_HPACK_LIMIT        ambitStat = 30
-	ambitStatSTATS                   ambitStat = 31
+	ambitStatSTAT_RULES_OUTDATED     ambitStat = 30
+	ambitStatSTAT_RUSHED             ambitStat = 31
+	ambitStatSTAT_ROUTES_FULL        ambitStat = 32
+	ambitStatSTAT_COUNTERS_FULL      ambitStat = 33
+	ambitStatSTAT_UNCOUNTED          ambitStat = 34
+	ambitStatSTAT_RING_PRESSED       ambitStat = 35
+	ambitStatSTAT_HPACK_LIMIT        ambitStat = 36
+	ambitStatSTATS                   ambitStat = 37
 )
 
 type ambitStaticEntry struct {
@@ -622,6 +634,33 @@ type ambitStaticEntry struct {
 	Number  uint16
 	MorePad uint16
 	Text    [16]int8
+}
+
+type ambitSubject struct {
+	_            structs.HostLayout
+	Segment      [8]uint64
+	Path         uint64
+	Hash         uint64
+	Literal      uint64
+	Digits       uint64
+	Others       uint64
+	At           uint32
+	Begin        uint32
+	Dot          uint32
+	Guess        uint32
+	From         uint32
+	End          uint32
+	Method       uint32
+	Depth        uint32
+	ExtensionAt  uint32
+	ExtensionLen uint32
+	Rows         uint32
+	PathRows     uint32
+	SharedRows   uint32
+	Row          [24]uint32
+	Baggage      [3]uint32
+	Found        [7]uint16
+	_            [2]byte
 }
 
 type ambitTapParts struct {
@@ -713,6 +752,7 @@ const (
 	ambitMapServices             = "services"
 	ambitMapSockets              = "sockets"
 	ambitMapStats                = "stats"
+	ambitMapSubjects             = "subjects"
 	ambitMapTapParts             = "tap_parts"
 	ambitMapTapped               = "tapped"
 	ambitMapTaps                 = "taps"
@@ -728,9 +768,11 @@ const (
 	ambitProgTap                 = "tap"
 	ambitProgTapHttp2            = "tap_http2"
 	ambitProgTapUnknown          = "tap_unknown"
+	ambitVarEighths              = "eighths"
 	ambitVarExcludedCgroupDepths = "excluded_cgroup_depths"
 	ambitVarFlowSeed             = "flow_seed"
 	ambitVarHaveExcludedPorts    = "have_excluded_ports"
+	ambitVarHaveForcers          = "have_forcers"
 	ambitVarHavePeers            = "have_peers"
 	ambitVarHuffmanLong          = "huffman_long"
 	ambitVarHuffmanShort         = "huffman_short"
@@ -741,6 +783,7 @@ const (
 	ambitVarNewFlow              = "new_flow"
 	ambitVarNewFragment          = "new_fragment"
 	ambitVarNewHttp2             = "new_http2"
+	ambitVarNewSeries            = "new_series"
 	ambitVarOwnTgid              = "own_tgid"
 	ambitVarPlainFields          = "plain_fields"
 	ambitVarStaticTable          = "static_table"
@@ -853,6 +896,7 @@ type ambitMapSpecs struct {
 	Services        *ebpf.MapSpec `ebpf:"services"`
 	Sockets         *ebpf.MapSpec `ebpf:"sockets"`
 	Stats           *ebpf.MapSpec `ebpf:"stats"`
+	Subjects        *ebpf.MapSpec `ebpf:"subjects"`
 	TapParts        *ebpf.MapSpec `ebpf:"tap_parts"`
 	Tapped          *ebpf.MapSpec `ebpf:"tapped"`
 	Taps            *ebpf.MapSpec `ebpf:"taps"`
@@ -864,9 +908,11 @@ type ambitMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ambitVariableSpecs struct {
+	Eighths              *ebpf.VariableSpec `ebpf:"eighths"`
 	ExcludedCgroupDepths *ebpf.VariableSpec `ebpf:"excluded_cgroup_depths"`
 	FlowSeed             *ebpf.VariableSpec `ebpf:"flow_seed"`
 	HaveExcludedPorts    *ebpf.VariableSpec `ebpf:"have_excluded_ports"`
+	HaveForcers          *ebpf.VariableSpec `ebpf:"have_forcers"`
 	HavePeers            *ebpf.VariableSpec `ebpf:"have_peers"`
 	HuffmanLong          *ebpf.VariableSpec `ebpf:"huffman_long"`
 	HuffmanShort         *ebpf.VariableSpec `ebpf:"huffman_short"`
@@ -877,6 +923,7 @@ type ambitVariableSpecs struct {
 	NewFlow              *ebpf.VariableSpec `ebpf:"new_flow"`
 	NewFragment          *ebpf.VariableSpec `ebpf:"new_fragment"`
 	NewHttp2             *ebpf.VariableSpec `ebpf:"new_http2"`
+	NewSeries            *ebpf.VariableSpec `ebpf:"new_series"`
 	OwnTgid              *ebpf.VariableSpec `ebpf:"own_tgid"`
 	PlainFields          *ebpf.VariableSpec `ebpf:"plain_fields"`
 	StaticTable          *ebpf.VariableSpec `ebpf:"static_table"`
@@ -951,6 +998,7 @@ type ambitMaps struct {
 	Services        *ebpf.Map `ebpf:"services"`
 	Sockets         *ebpf.Map `ebpf:"sockets"`
 	Stats           *ebpf.Map `ebpf:"stats"`
+	Subjects        *ebpf.Map `ebpf:"subjects"`
 	TapParts        *ebpf.Map `ebpf:"tap_parts"`
 	Tapped          *ebpf.Map `ebpf:"tapped"`
 	Taps            *ebpf.Map `ebpf:"taps"`
@@ -986,6 +1034,7 @@ func (m *ambitMaps) Close() error {
 		m.Services,
 		m.Sockets,
 		m.Stats,
+		m.Subjects,
 		m.TapParts,
 		m.Tapped,
 		m.Taps,
@@ -998,9 +1047,11 @@ func (m *ambitMaps) Close() error {
 //
 // It can be passed to loadAmbitObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ambitVariables struct {
+	Eighths              *ebpf.Variable `ebpf:"eighths"`
 	ExcludedCgroupDepths *ebpf.Variable `ebpf:"excluded_cgroup_depths"`
 	FlowSeed             *ebpf.Variable `ebpf:"flow_seed"`
 	HaveExcludedPorts    *ebpf.Variable `ebpf:"have_excluded_ports"`
+	HaveForcers          *ebpf.Variable `ebpf:"have_forcers"`
 	HavePeers            *ebpf.Variable `ebpf:"have_peers"`
 	HuffmanLong          *ebpf.Variable `ebpf:"huffman_long"`
 	HuffmanShort         *ebpf.Variable `ebpf:"huffman_short"`
@@ -1011,6 +1062,7 @@ type ambitVariables struct {
 	NewFlow              *ebpf.Variable `ebpf:"new_flow"`
 	NewFragment          *ebpf.Variable `ebpf:"new_fragment"`
 	NewHttp2             *ebpf.Variable `ebpf:"new_http2"`
+	NewSeries            *ebpf.Variable `ebpf:"new_series"`
 	OwnTgid              *ebpf.Variable `ebpf:"own_tgid"`
 	PlainFields          *ebpf.Variable `ebpf:"plain_fields"`
 	StaticTable          *ebpf.Variable `ebpf:"static_table"`

@@ -36,6 +36,9 @@ SETTING __u32 own_tgid = 0;
 /* The map cidrs has peers. */
 SETTING bool have_peers = false;
 
+/* The map cidrs has sources whose x-envoy-force-trace is believed. */
+SETTING bool have_forcers = false;
+
 /* bpf_get_netns_cookie serves TC programs (since 6.13): it gives the namespace of the packet's socket. */
 SETTING bool netns_from_packet = false;
 

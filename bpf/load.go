@@ -146,6 +146,7 @@ func configure(spec *ebpf.CollectionSpec, cfg *Config) error {
 		"trust_all":              trustsAll(cfg.TrustContext),
 		"own_tgid":               uint32(os.Getpid()),
 		"have_peers":             len(cfg.Peers) > 0,
+		"have_forcers":           false,
 		"netns_from_packet":      features.HaveProgramHelper(ebpf.SchedCLS, asm.FnGetNetnsCookie) == nil,
 		"excluded_cgroup_depths": depths,
 		"have_excluded_ports":    len(cfg.ExcludePorts) > 0,
@@ -205,7 +206,10 @@ func (k *Kernel) fill(cfg *Config) error {
 	if err := k.objs.Taps.Put(uint32(ambitTapProgramTAP_HTTP2), k.objs.TapHttp2); err != nil {
 		return fmt.Errorf("set the program that reads HTTP/2: %w", err)
 	}
-	return k.SetRate(cfg.Rate)
+	if err := k.fillRates(cfg.Rate); err != nil {
+		return err
+	}
+	return k.acceptAll()
 }
 
 // cidrOf maps IPv4 into IPv6, as the kernel side does with every address.

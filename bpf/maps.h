@@ -61,6 +61,7 @@ struct flow {
 	__u8 opened; /* isn holds: the connection was seen from its start */
 	__u8 taken; /* it speaks HTTP: a request line or HTTP/2's preface was seen, or frames */
 	__u8 trusted; /* headers are believed */
+	__u8 may_force; /* x-envoy-force-trace is */
 	__u8 opener_traced; /* the opener's CLIENT spans can exist */
 	__u8 last_side; /* that sent the last segment; SIDES: none yet */
 	__u8 sockets; /* socket storages that name this flow */
@@ -71,7 +72,9 @@ struct flow {
 	__u32 opener_fin; /* behind the opener's last byte, where its FIN overtook some */
 	__u8 opener_finned; /* opener_fin holds */
 	__u8 protocol; /* enum protocol; unknown is HTTP/1 until something else is found */
+	__u8 rushes; /* too many heads in one segment: they are not decided where they end */
 	__u8 h2c; /* the response that is read says that HTTP/2 follows */
+	__u32 pending; /* the head of a request has ended, and is to be decided; HTTP/2: its stream */
 	__u64 looked_ns; /* HTTP/2: when its streams were looked after */
 	__u64 begun_ns; /* first byte of the request whose first line is read */
 	__u32 begun_seq;
@@ -154,6 +157,7 @@ struct cidr {
 enum cidr_flags {
 	CIDR_TRUSTED = 1, /* trust_context */
 	CIDR_PEER = 2, /* peers */
+	CIDR_FORCE = 4, /* sampling.forced.from */
 };
 
 #define TCP_FIN 0x01
@@ -192,6 +196,40 @@ struct tap_parts {
 	struct arrival arrival;
 	struct endpoint remote; /* of the sender's socket */
 	__u64 fingerprint; /* of the flow that is handed on, locked, to TAP_HTTP2 */
+};
+
+#define SUBJECT_ROWS 24
+
+/* A request as rules and routes see it, while it is decided. */
+struct subject {
+	__u64 segment[SEGMENTS]; /* of the first ones, their hashes */
+	__u64 path; /* hash of the template */
+	/* Of the segment that is read; the loop's state is here, not on the stack, so that the verifier need not follow it. */
+	__u64 hash;
+	__u64 literal; /* the same by a seed that rules don't change */
+	__u64 digits; /* it has some */
+	__u64 others; /* it has what no number has */
+	__u32 at; /* of the next byte */
+	__u32 begin;
+	__u32 dot; /* behind its last dot */
+	__u32 guess; /* segments may be placeholders */
+	__u32 from; /* the path is [from, end) of the exchange's text */
+	__u32 end;
+	__u32 method; /* enum method */
+	__u32 depth; /* segments, DEPTHS - 1 at most */
+	__u32 extension_at; /* in the text: behind the last dot of the last segment */
+	__u32 extension_len;
+	__u32 rows; /* in use */
+	__u32 path_rows; /* of those, what the path gave */
+	__u32 shared_rows; /* and what both sides have alike */
+	__u32 row[SUBJECT_ROWS];
+	__u32 baggage[BAGGAGE_ROWS]; /* any of these */
+	__u16 found[STATUS_CLASSES + 1]; /* rules by status class; the last one whatever the status */
+};
+
+struct splitting {
+	struct subject *subject;
+	const struct exchange *exchange;
 };
 
 #define PIPELINE_MAX 32
@@ -267,6 +305,13 @@ struct {
 	__type(key, __u32);
 	__type(value, struct tap_parts);
 } tap_parts SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct subject);
+} subjects SEC(".maps");
 
 /*
  * Fingerprints of connections that are not traced, at some bits of their own. A collision costs the one that was

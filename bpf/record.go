@@ -36,10 +36,25 @@ const (
 	FieldContentType  = int(ambitFieldFIELD_CONTENT_TYPE)
 	FieldResponseType = int(ambitFieldFIELD_RESPONSE_TYPE)
 	FieldGRPCMessage  = int(ambitFieldFIELD_GRPC_MESSAGE)
+	FieldBaggage      = int(ambitFieldFIELD_BAGGAGE)
+	FieldForceTrace   = int(ambitFieldFIELD_FORCE_TRACE)
 	Fields            = int(ambitFieldFIELDS)
 )
 
-// Values of Record.Protocol, Record.Ending and Record.Reason.
+// Decision is what became of one side of an exchange, and why: struct decision in sampling_abi.h.
+type Decision = ambitDecision
+
+// Bits of Decision.Flags.
+const (
+	DecisionThreshold = uint8(ambitDecisionFlagsDECISION_THRESHOLD)
+	DecisionDropped   = uint8(ambitDecisionFlagsDECISION_DROPPED)
+	DecisionAnnounce  = uint8(ambitDecisionFlagsDECISION_ANNOUNCE)
+)
+
+// NoRule is the place of a rule that there is not.
+const NoRule = 0xffff
+
+// Values of Record.Protocol, Record.Ending and Decision.Reason.
 const (
 	ProtocolHTTP1     = uint8(ambitProtocolPROTOCOL_HTTP1)
 	ProtocolHTTP2     = uint8(ambitProtocolPROTOCOL_HTTP2)
@@ -51,6 +66,11 @@ const (
 	EndingRefused     = uint8(ambitEndingENDING_REFUSED)
 	ReasonHead        = uint8(ambitReasonREASON_HEAD)
 	ReasonParent      = uint8(ambitReasonREASON_PARENT)
+	ReasonSlow        = uint8(ambitReasonREASON_SLOW)
+	ReasonError       = uint8(ambitReasonREASON_ERROR)
+	ReasonForced      = uint8(ambitReasonREASON_FORCED)
+	ReasonFloor       = uint8(ambitReasonREASON_FLOOR)
+	ReasonAnomaly     = uint8(ambitReasonREASON_ANOMALY)
 )
 
 // Bits of Record.Flags that userspace reads.
@@ -58,7 +78,6 @@ const (
 	FlagTraceHeader     = uint32(ambitExchangeFlagsEXCHANGE_TRACE_HEADER)
 	FlagParentHeader    = uint32(ambitExchangeFlagsEXCHANGE_PARENT_HEADER)
 	FlagOpenerTraced    = uint32(ambitExchangeFlagsEXCHANGE_OPENER_TRACED)
-	FlagHasThreshold    = uint32(ambitExchangeFlagsEXCHANGE_HAS_THRESHOLD)
 	FlagJoined          = uint32(ambitExchangeFlagsEXCHANGE_JOINED)
 	FlagRandomness      = uint32(ambitExchangeFlagsEXCHANGE_RANDOMNESS)
 	FlagTraceparent     = uint32(ambitExchangeFlagsEXCHANGE_TRACEPARENT)

@@ -28,10 +28,12 @@ const (
 	RouteClosing = RouteState(ambitRouteStateROUTE_CLOSING)
 )
 
-// Bounds of the table of routes: sampling_abi.h.
+// Of sampling_abi.h.
 const (
-	RoutesMax   = 4096
-	routeCounts = 512 * Sides // RED_SERVICES * SIDES
+	// RoutesMax bounds the table of routes, of both kinds.
+	RoutesMax = 4096
+	// routeClaimed is the key of a slot that the kernel is filling.
+	routeClaimed = 2
 )
 
 const (
@@ -101,10 +103,10 @@ func (t *routeTable) close() error {
 // find is the route of a key, nil where there is none. The caller holds mu.
 func (t *routeTable) find(key uint64) *ambitRoute {
 	n := uint64(len(t.routes))
-	if key == 0 || n == 0 {
+	if key == 0 || key == routeClaimed || n == 0 {
 		return nil
 	}
-	for _, b := range []uint64{key % n, (key >> 32) % n} {
+	for _, b := range []uint64{(key >> 1) % n, (key >> 32) % n} {
 		for i := range t.routes[b].Slot {
 			if r := &t.routes[b].Slot[i]; atomic.LoadUint64(&r.Key) == key {
 				return r
@@ -136,7 +138,7 @@ func (t *routeTable) age(now uint64) (all []Route, free []uint64) {
 		for b := range t.routes {
 			for i := range t.routes[b].Slot {
 				r := &t.routes[b].Slot[i]
-				if key := atomic.LoadUint64(&r.Key); key != 0 {
+				if key := atomic.LoadUint64(&r.Key); key != 0 && key != routeClaimed {
 					do(r, key)
 				}
 			}
@@ -149,8 +151,7 @@ func (t *routeTable) age(now uint64) (all []Route, free []uint64) {
 	}
 	each(func(r *ambitRoute, key uint64) {
 		last := atomic.LoadUint64(&r.LastNs)
-		// A slot that is being filled has no time yet.
-		if RouteState(r.State) != RouteClosing && last != 0 && now > last && now-last >= idle {
+		if RouteState(r.State) != RouteClosing && now > last && now-last >= idle {
 			r.State = uint8(RouteClosing)
 		}
 		if RouteState(r.State) == RouteClosing {
@@ -165,8 +166,8 @@ func (t *routeTable) age(now uint64) (all []Route, free []uint64) {
 	return all, free
 }
 
-// free gives the slot of a route that closes back to the kernel. What the kernel reads first, the key, goes last, and
-// the number of routes after it, so that it is never less than there are.
+// free gives the slot of a route that closes back to the kernel, which fills all of it anew, and takes the route out of
+// their number after that, so that it is never less than there are.
 func (t *routeTable) free(key uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -176,10 +177,6 @@ func (t *routeTable) free(key uint64) {
 		return
 	}
 	service, kind := int(r.Service), int(r.Kind)
-	r.State = uint8(RouteNew)
-	r.Threshold, r.Anomaly, r.SlowNs = ThresholdNone, ThresholdNone, ^uint64(0)
-	r.AnnouncedNs = 0
-	atomic.StoreUint64(&r.LastNs, 0)
 	atomic.StoreUint64(&r.Key, 0)
 	t.decrement(kind)
 	if service != 0 { // the routes of service 0 are among all of the kind, and nowhere else
@@ -200,14 +197,14 @@ func (t *routeTable) decrement(index int) {
 	}
 }
 
-// refused reads how many exchange sides of each kind were counted as "other" for want of room. They go round.
-func (t *routeTable) refused() (n [Sides]uint32) {
+// addRefused brings up to date how many exchange sides were counted as "other" for want of room, by service and kind as
+// the kernel has it. Its counters go round.
+func (t *routeTable) addRefused(totals []uint64) (sum [Sides]uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for kind := range n {
-		if kind < len(t.counts) {
-			n[kind] = atomic.LoadUint32(&t.counts[kind].Refused)
-		}
+	for i := range t.counts {
+		totals[i] = wrap(totals[i], atomic.LoadUint32(&t.counts[i].Refused))
+		sum[i%Sides] += totals[i]
 	}
-	return n
+	return sum
 }

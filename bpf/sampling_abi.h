@@ -121,7 +121,7 @@ struct match_slot {
  * Rules in the form in which they are matched: the AND of the rows of all fields has a bit for each rule that accepts the
  * exchange, and the lowest bit is the rule that holds. The last rule accepts everything.
  *
- * A value is found by its key, match_key(field, its hash), in bucket key % MATCH_BUCKETS; where it is not there the
+ * A value is found by its key, match_key(field, its hash), in bucket (key >> 1) % MATCH_BUCKETS; where it is not there the
  * field's default row holds: the rules that don't look at the field. One that is there has those too.
  */
 struct rules {
@@ -144,6 +144,7 @@ struct rules {
 	__u32 service_row[512]; /* by party.service; userspace changes it as services come */
 	__u64 template_rules[RULE_WORDS]; /* rules with ACTION_HTTP_ROUTE */
 	struct match_slot table[MATCH_BUCKETS][MATCH_SLOTS];
+	__u16 summary[ROWS_MAX]; /* bit per word of the row that is not 0 */
 	__u64 rows[ROWS_MAX][RULE_WORDS];
 };
 
@@ -173,20 +174,24 @@ struct route {
 	__u16 service; /* party.service */
 	__u8 kind; /* enum side_index */
 	__u8 state; /* enum route_state */
-	__u32 spare;
+	__u32 outcomes; /* series that it has */
 };
 
+/* A slot that is being filled has this key, which no route has. */
+#define ROUTE_CLAIMED 2
+
 #define ROUTES_MAX 4096
+#define ROUTES_OF_KIND (ROUTES_MAX / 2)
 #define ROUTE_SLOTS 4
 #define ROUTE_BUCKETS 2048 /* twice as many slots as routes */
 #define ROUTES_OF_SERVICE 256 /* of one kind */
 
-/* A route is in bucket key % ROUTE_BUCKETS or (key >> 32) % ROUTE_BUCKETS. */
+/* A route is in bucket (key >> 1) % ROUTE_BUCKETS or (key >> 32) % ROUTE_BUCKETS. */
 struct route_bucket {
 	struct route slot[ROUTE_SLOTS];
 };
 
-/* Routes by service and kind: index service * SIDES + kind. Those of service 0 count all of the kind. */
+/* Routes by service and kind: index service * SIDES + kind. Those of service 0, "other", count the routes of all. */
 struct route_count {
 	__u32 routes;
 	__u32 refused; /* exchange sides counted as "other", as the quota or the table was full */
@@ -200,6 +205,8 @@ struct route_count {
 #define OUTCOME_GRPC 2000
 #define OUTCOME_GRPC_ENDING 3000
 #define OUTCOME_GRPC_HTTP 4000
+#define OUTCOME_CLASS 5000 /* and the class of the status: what a route has more than OUTCOMES_OF_ROUTE of */
+#define OUTCOMES_OF_ROUTE 16
 
 /*
  * Latency in the buckets of OpenTelemetry's exponential histogram of scale 3, in seconds: bucket i holds durations above
@@ -267,25 +274,24 @@ struct base_rates {
 	__u32 force; /* x-envoy-force-trace is believed, of sources that the map cidrs says */
 };
 
-/* Of one side of an exchange. */
-struct decision {
-	__u64 threshold; /* in force, where DECISION_THRESHOLD */
-	__u64 route; /* key */
-	__u16 action[STATUS_CLASSES]; /* in the ring, by the class of the status to come */
-	__u16 rule; /* that decided: its place */
-	__u8 reason; /* enum reason */
-	__u8 flags; /* enum decision_flags */
-	__u8 class; /* enum traffic_class */
-	__u8 head; /* status class whose action the head used: that of no status */
-	__u8 spare[2];
-	__u16 outcome;
-};
-
 enum decision_flags {
 	DECISION_THRESHOLD = 1, /* threshold holds: tracestate carries ot=th */
 	DECISION_DROPPED = 2, /* by a rule: the tail is not asked */
 	DECISION_ANNOUNCE = 4, /* the record tells the name of a new route */
-	DECISION_REFUSED = 8, /* asked to be kept, and the valve refused: only the tail may keep it */
+};
+
+/* Of one side of an exchange. */
+struct decision {
+	__u64 threshold; /* in force, where DECISION_THRESHOLD */
+	__u64 route; /* its key; made of the path, the method, the service, and of a CLIENT side where it went */
+	__u16 action[STATUS_CLASSES]; /* places in the ring, by the class of the status to come */
+	__u16 head_action; /* of the rule that the head used */
+	__u16 rule; /* that decided: its place among the rules of exchange.generation */
+	__u16 outcome; /* OUTCOME_ */
+	__u8 reason; /* enum reason */
+	__u8 flags; /* enum decision_flags */
+	__u8 class; /* enum traffic_class */
+	__u8 spare[3];
 };
 
 #endif

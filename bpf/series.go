@@ -14,16 +14,16 @@ import (
 // Outcome is what an exchange side came to: OUTCOME_ in sampling_abi.h. Below 1000 it is the status of HTTP.
 type Outcome uint16
 
-// Bases of outcomes that are no status of HTTP: what is added is an ending, a code of gRPC, or a status of HTTP.
+// Bases of outcomes that are no status of HTTP: what is added is an ending, a code of gRPC (17
+// for all that it does not define), or a status of HTTP.
 const (
 	OutcomeEnding     Outcome = 1000
 	OutcomeGRPC       Outcome = 2000
 	OutcomeGRPCEnding Outcome = 3000
 	OutcomeGRPCHTTP   Outcome = 4000
+	// OutcomeClass, and the first digit of the status of HTTP, is what a route has too many outcomes to tell apart.
+	OutcomeClass Outcome = outcomeClass
 )
-
-// ThresholdNone says that whoever could give a threshold gives none.
-const ThresholdNone = ^uint64(0)
 
 // Bodies, the index of arrays of two in a Series.
 const (
@@ -89,13 +89,13 @@ type SeriesReader struct {
 	table              *routeTable
 	snapshot           atomic.Pointer[Snapshot]
 
-	mu     sync.Mutex
-	keys   []uint64
-	values []ambitSeries
-	live   map[uint64]*Series    // by the element's key, as far as the element counted
-	other  map[SeriesKey]*Series // "other": the kernel's own, and what was deleted
-	orphan map[uint64]bool       // elements whose route was not there at the last reading
-	lost   [Sides]uint64         // Snapshot.Refused
+	mu      sync.Mutex
+	keys    []uint64
+	values  []ambitSeries
+	live    map[uint64]*Series    // by the element's key, as far as the element counted
+	other   map[SeriesKey]*Series // "other": the kernel's own, and what was deleted
+	orphan  map[uint64]bool       // elements whose route was not there at the last reading
+	refused []uint64              // by index of the table's counts
 }
 
 // batchSeries is how many elements one system call reads: half a MiB.
@@ -110,7 +110,8 @@ func (k *Kernel) Series() (*SeriesReader, error) {
 	r := &SeriesReader{
 		counters: k.objs.Counters, services: k.objs.Services, table: table,
 		keys: make([]uint64, batchSeries), values: make([]ambitSeries, batchSeries),
-		live: make(map[uint64]*Series), other: make(map[SeriesKey]*Series), orphan: make(map[uint64]bool),
+		refused: make([]uint64, len(table.counts)),
+		live:    make(map[uint64]*Series), other: make(map[SeriesKey]*Series), orphan: make(map[uint64]bool),
 	}
 	r.snapshot.Store(&Snapshot{At: time.Now(), Services: map[uint16]Service{0: {}}})
 	return r, nil
@@ -147,6 +148,10 @@ func (r *SeriesReader) read(now uint64) error {
 	// Series before routes: one that has no route then has lost it.
 	found := make(map[uint64]uint64) // element to route
 	err := each(r.counters, r.keys, r.values, func(key uint64, s *ambitSeries) {
+		// The route is what the kernel writes last of a new element.
+		if s.Route == 0 {
+			return
+		}
 		r.take(key, s)
 		if s.Other == 0 {
 			found[key] = s.Route
@@ -163,11 +168,8 @@ func (r *SeriesReader) read(now uint64) error {
 	if err != nil {
 		return err
 	}
-	for kind, n := range r.table.refused() {
-		r.lost[kind] += uint64(n - uint32(r.lost[kind]))
-	}
 	snap := &Snapshot{
-		At: time.Now(), Routes: routes, Services: names, Refused: r.lost,
+		At: time.Now(), Routes: routes, Services: names, Refused: r.table.addRefused(r.refused),
 		Series: make([]*Series, 0, len(r.live)+len(r.other)),
 	}
 	for _, s := range r.live {
@@ -209,9 +211,10 @@ func (r *SeriesReader) retire(found map[uint64]uint64, routes []Route, free []ui
 		} else if err == nil {
 			r.take(element, &last)
 		}
-		s := r.live[element]
-		delete(r.live, element)
-		r.addOther(s, nil)
+		if s := r.live[element]; s != nil {
+			delete(r.live, element)
+			r.addOther(s, nil)
+		}
 	}
 	r.orphan = orphans
 	for _, key := range free {
@@ -220,10 +223,13 @@ func (r *SeriesReader) retire(found map[uint64]uint64, routes []Route, free []ui
 	return nil
 }
 
+// none has counted nothing.
+var none Series
+
 // take brings the total of an element up to date.
 func (r *SeriesReader) take(key uint64, e *ambitSeries) {
 	old := r.live[key]
-	if old != nil && old.same(e) {
+	if old != nil && old.same(e) || old == nil && none.same(e) {
 		return
 	}
 	s := new(Series)
@@ -271,17 +277,11 @@ const otherMax = 2 * RoutesMax
 func (k SeriesKey) Coarse() SeriesKey {
 	k.Service = 0
 	switch o := k.Outcome; {
+	case o >= OutcomeClass:
 	case o >= OutcomeGRPCHTTP:
-		k.Outcome = OutcomeGRPCHTTP + min(o-OutcomeGRPCHTTP, 999)/100*100
-	case o >= OutcomeGRPCEnding:
-	case o >= OutcomeGRPC:
-		const unknown = 2 // how gRPC has codes read that it does not define
-		if o-OutcomeGRPC > 16 {
-			k.Outcome = OutcomeGRPC + unknown
-		}
-	case o >= OutcomeEnding:
-	default:
-		k.Outcome = o / 100 * 100
+		k.Outcome = OutcomeGRPCHTTP + (o-OutcomeGRPCHTTP)/100*100
+	case o < OutcomeEnding:
+		k.Outcome = OutcomeClass + o/100
 	}
 	return k
 }

@@ -118,8 +118,8 @@ func redRows(snap *bpf.Snapshot, names *Routes, serviceName func(bpf.Service) st
 func redLabelsOf(s *bpf.Series, names *Routes, routes string) (redLabels, bool) {
 	outcome := exporter.OutcomeOf(&s.SeriesKey)
 	labels := redLabels{kind: l7.Kind(s.Kind).String(), method: "_OTHER", code: outcome.RPCStatus}
-	if !outcome.RPC || outcome.Status != 0 || outcome.RPCStatus == "" {
-		labels.class = statusClass(outcome.Status)
+	if !outcome.RPC || outcome.Class != 0 || outcome.RPCStatus == "" {
+		labels.class = statusClass(outcome.Class)
 	}
 	if s.Route == 0 {
 		return labels, true
@@ -138,8 +138,8 @@ func redLabelsOf(s *bpf.Series, names *Routes, routes string) (redLabels, bool) 
 	return labels, true
 }
 
-func statusClass(status int) string {
-	if class := status / 100; class >= 1 && class <= 5 {
+func statusClass(class int) string {
+	if class >= 1 && class <= 5 {
 		return [...]string{"1xx", "2xx", "3xx", "4xx", "5xx"}[class-1]
 	}
 	return "none"

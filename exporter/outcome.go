@@ -15,6 +15,7 @@ const (
 type Outcome struct {
 	RPC       bool   // a call of gRPC
 	Status    int    // of HTTP; 0 is none, or that it is not told
+	Class     int    // its first digit, which may be known alone; 0 is none
 	RPCStatus string // "" is none
 	Failure   string // error.type, "" where they did not fail
 }
@@ -25,6 +26,8 @@ func OutcomeOf(k *bpf.SeriesKey) Outcome {
 	var out Outcome
 	kind, failure := l7.Kind(k.Kind), ""
 	switch o := k.Outcome; {
+	case o >= bpf.OutcomeClass:
+		out.Class, failure = int(o-bpf.OutcomeClass), failureOther
 	case o >= bpf.OutcomeGRPCHTTP:
 		out.RPC, out.Status = true, int(o-bpf.OutcomeGRPCHTTP)
 		if kind == l7.Client {
@@ -46,13 +49,20 @@ func OutcomeOf(k *bpf.SeriesKey) Outcome {
 			failure = countedEnding(ending)
 		}
 	case o >= bpf.OutcomeGRPC:
-		out.RPC, out.RPCStatus = true, l7.GRPCCode(o-bpf.OutcomeGRPC).String()
+		code := l7.GRPCCode(o - bpf.OutcomeGRPC)
+		if !code.Known() {
+			code = l7.GRPCUnknown // as gRPC has it read
+		}
+		out.RPC, out.RPCStatus = true, code.String()
 		failure = out.RPCStatus
 	case o >= bpf.OutcomeEnding:
 		failure = countedEnding(l7.Ending(o - bpf.OutcomeEnding))
 	default:
 		out.Status = int(o)
 		failure = statusText(out.Status)
+	}
+	if out.Status != 0 {
+		out.Class = out.Status / 100
 	}
 	if k.Error {
 		out.Failure = failure

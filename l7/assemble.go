@@ -12,6 +12,7 @@ type Assembler struct {
 	comms     map[[16]int8]string
 	threshold thresholdText
 	decoded   []byte // a record's text, reused
+	states    string // of the record that is read
 	// Repaired counts values that were not valid UTF-8; their bad bytes became U+FFFD.
 	Repaired uint64
 }
@@ -39,6 +40,7 @@ func (a *Assembler) Assemble(rec *bpf.Record, clock int64, out *[bpf.Sides]Span)
 			*s = out[0]
 		}
 		s.Kind = Kind(side)
+		a.readDecision(&rec.Decision[side], s)
 		s.SpanID = rec.SpanId[side]
 		switch {
 		case side == bpf.SideAcceptor && rec.Flags&bpf.FlagOpenerTraced != 0:
@@ -78,9 +80,6 @@ func (a *Assembler) read(rec *bpf.Record, clock int64, s *Span) {
 	s.RequestBody = int64(rec.RequestBody)
 	s.ResponseBody = int64(rec.ResponseBody)
 	s.Ending = Ending(rec.Ending)
-	s.Reason = Reason(rec.Reason)
-	s.Threshold = rec.Threshold
-	s.HasThreshold = rec.Flags&bpf.FlagHasThreshold != 0
 	s.Cut = Cut(rec.Cut) & cutAll &^ cutTraceMore
 	moreCut := Cut(rec.Cut)&cutTraceMore != 0
 	firstCut := s.Cut&CutTraceState != 0
@@ -117,8 +116,15 @@ func (a *Assembler) read(rec *bpf.Record, clock int64, s *Span) {
 	s.ResponseType = fields[bpf.FieldResponseType]
 	s.UserAgent = fields[bpf.FieldUserAgent]
 	s.RequestID = fields[bpf.FieldRequestID]
-	states := joinStates(fields[bpf.FieldTraceState], firstCut, fields[bpf.FieldTraceMore], moreCut)
-	s.TraceState = a.traceState(states, s)
+	a.states = joinStates(fields[bpf.FieldTraceState], firstCut, fields[bpf.FieldTraceMore], moreCut)
+}
+
+// readDecision fills in why a side was kept, and writes its threshold into the caller's tracestate.
+func (a *Assembler) readDecision(d *bpf.Decision, s *Span) {
+	s.Reason = Reason(d.Reason)
+	s.Threshold = d.Threshold
+	s.HasThreshold = d.Flags&bpf.DecisionThreshold != 0
+	s.TraceState = a.traceState(a.states, s)
 }
 
 // texts cuts the record's text into its fields, valid UTF-8 each and grpc-message decoded, with one allocation where

@@ -10,7 +10,8 @@ import (
 
 // record builds a record of one text per field, both sides kept.
 func record(fields map[int]string) *bpf.Record {
-	r := &bpf.Record{StartNs: 1_000, FirstNs: 2_000, EndNs: 3_000, Status: 200, Kept: 3, Reason: bpf.ReasonHead}
+	r := &bpf.Record{StartNs: 1_000, FirstNs: 2_000, EndNs: 3_000, Status: 200, Kept: 3}
+	r.Decision = [bpf.Sides]bpf.Decision{{Reason: bpf.ReasonHead}, {Reason: bpf.ReasonHead}}
 	for field, text := range fields {
 		r.Fields[field].Off = r.Used
 		r.Fields[field].Len = uint16(len(text))
@@ -140,9 +141,15 @@ func TestEveryByteBecomesValidUTF8(t *testing.T) {
 	}
 }
 
+func withThreshold(r *bpf.Record) {
+	for side := range r.Decision {
+		r.Decision[side].Flags |= bpf.DecisionThreshold
+	}
+}
+
 func TestOneAllocationPerRecord(t *testing.T) {
 	r := record(map[int]string{bpf.FieldRequestLine: "GET /a HTTP/1.1", bpf.FieldHost: "h", bpf.FieldUserAgent: "curl/8"})
-	r.Flags = bpf.FlagHasThreshold
+	withThreshold(r)
 	a := NewAssembler()
 	var out [bpf.Sides]Span
 	a.Assemble(r, 0, &out)

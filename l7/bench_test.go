@@ -12,7 +12,8 @@ func BenchmarkAssemble(b *testing.B) {
 		bpf.FieldRequestLine: "GET /api/v1/users/10000?fields=name HTTP/1.1",
 		bpf.FieldHost:        "backend.shop.svc.cluster.local:8080", bpf.FieldUserAgent: "bench/1.0",
 	})
-	r.Flags = bpf.FlagHasThreshold | bpf.FlagOpenerTraced
+	r.Flags = bpf.FlagOpenerTraced
+	withThreshold(r)
 	a := NewAssembler()
 	var out [bpf.Sides]Span
 	b.ReportAllocs()

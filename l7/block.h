@@ -88,7 +88,7 @@ static always_inline int open_block(struct walk *w, struct half *half, struct re
 		h->last = stream;
 		ex = begin_stream(f, h, stream);
 		if (ex)
-			block->kind = BLOCK_REQUEST | (f->trusted ? BLOCK_TRUSTED : 0);
+			block->kind = BLOCK_REQUEST | (f->trusted ? BLOCK_TRUSTED : 0) | (f->may_force ? BLOCK_FORCES : 0);
 		r->exchange = ex;
 		return 0;
 	}
@@ -127,7 +127,8 @@ static always_inline void close_block(struct walk *w, struct http2 *h, struct op
 			return;
 		}
 		see(ex);
-		decide(ex);
+		head_done(ex);
+		w->flow->pending = block->stream;
 		if (block->stream > h->refused)
 			conclude_stream(w->flow, ex, ENDING_REFUSED, h->refused_code, w->a->now);
 		return;

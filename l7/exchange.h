@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
 /*
- * Exchanges: from the first byte of a request to the record that leaves the kernel. Protocols call begin, headed
- * and conclude; nothing else makes or ends an exchange.
+ * Exchanges: from the first byte of a request to the record that leaves the kernel. Protocols call begin,
+ * decide_head and conclude; nothing else makes or ends an exchange.
  */
 #ifndef AMBIT_EXCHANGE_H
 #define AMBIT_EXCHANGE_H
 
-#include "red.h"
 #include "sample.h"
 
 static always_inline bool is_app(const struct exchange *ex, __u32 side)
@@ -44,19 +43,49 @@ __noinline int drop(struct exchange *ex, __u32 stat)
 	return 0;
 }
 
+/*
+ * The ring buffer as a valve, in its last eighth: what is lost as it fills up is lost by raised thresholds, so the spans
+ * that come through still tell how many they stand for. Answers the sides that stay.
+ */
+static always_inline __u32 press(struct exchange *ex, __u64 waits)
+{
+	__u64 eighth = bpf_ringbuf_query(&records, BPF_RB_RING_SIZE) / 8;
+	__u32 kept = ex->kept;
+
+	if (waits <= 7 * eighth || !eighth)
+		return kept;
+	__u32 fraction = waits >= 8 * eighth ? 0 : FULL - (waits - 7 * eighth) * FULL / eighth;
+	for (__u32 side = 0; side < SIDES; side++) {
+		struct decision *d = &ex->decision[side];
+		if (!(kept & (1 << side)) || !(d->flags & DECISION_THRESHOLD))
+			continue;
+		d->threshold = shrink(d->threshold, fraction);
+		if (ex->randomness < d->threshold)
+			kept &= ~(1 << side);
+	}
+	return kept;
+}
+
 static always_inline void submit(struct exchange *ex)
 {
 	__u32 size = offsetof(struct exchange, text) + ex->used;
+	__u64 waits = bpf_ringbuf_query(&records, BPF_RB_AVAIL_DATA);
+	__u32 kept = press(ex, waits), lost = ex->kept & ~kept;
 
+	if (lost) {
+		count_n(STAT_UNSAMPLED, sides_of(lost));
+		count_n(STAT_RING_PRESSED, sides_of(lost));
+		ex->kept = kept;
+		if (!kept)
+			return;
+	}
 	opaque(size);
 	if (size > sizeof(*ex))
 		size = sizeof(*ex);
-	__u64 waits = bpf_ringbuf_query(&records, BPF_RB_AVAIL_DATA) & (wake_bytes - 1);
-	__u64 wake = waits + size >= wake_bytes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
-	if (bpf_ringbuf_output(&records, ex, size, wake))
-		count_n(STAT_DROP_RING_FULL, sides_of(ex->kept));
-	else
-		count_n(STAT_SUBMITTED, sides_of(ex->kept));
+	__u64 wake = (waits & (wake_bytes - 1)) + size >= wake_bytes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+	__u32 stat = bpf_ringbuf_output(&records, ex, size, wake) ? STAT_DROP_RING_FULL : STAT_SUBMITTED;
+	if (ex->kept)
+		count_n(stat, sides_of(ex->kept));
 }
 
 /* Fills in the IDs that only a span needs. */
@@ -93,28 +122,41 @@ __noinline int conclude(struct flow *f, struct exchange *ex, __u32 ending, __u64
 	see(ex);
 	red_count(ex);
 	/* A head that the connection's end cut off still gets its decision. */
-	if (!(ex->flags & EXCHANGE_HEAD_DONE))
-		sample(ex);
-	if (ex->reason == REASON_NONE) {
-		count_n(STAT_UNSAMPLED, sides_of(ex->seen));
-		return 0;
+	if (!ex->generation) {
+		if (ex->flags & EXCHANGE_HEAD_DONE)
+			count_n(STAT_RUSHED, sides_of(ex->seen));
+		decide_cut(ex);
 	}
-	ex->kept = ex->seen;
+	ex->kept = decide_tail(ex);
+	__u32 lost = ex->seen & ~ex->kept;
+	if (lost)
+		count_n(STAT_UNSAMPLED, sides_of(lost));
+	if (!ex->kept && !((ex->decision[SIDE_OPENER].flags | ex->decision[SIDE_ACCEPTOR].flags) & DECISION_ANNOUNCE))
+		return 0;
 	if (f->opener_traced)
 		ex->flags |= EXCHANGE_OPENER_TRACED;
 	name(ex);
-	if (ex->kept)
-		submit(ex);
+	submit(ex);
 	return 0;
 }
 
-/* The head of a request is whole: now it is decided. */
-static always_inline void decide(struct exchange *ex)
+/* The head of a request is whole. */
+static always_inline void head_done(struct exchange *ex)
 {
 	ex->flags |= EXCHANGE_HEAD_DONE;
 	if (!(ex->flags & EXCHANGE_TRACE_HEADER))
 		ex->flags &= ~EXCHANGE_PARENT_HEADER;
-	sample(ex);
+}
+
+/* Heads of one segment that are decided by rules; those behind get what decide_cut gives, and are counted. */
+#define DECISIONS_MAX 1024
+
+/* The one place where the head of an exchange is decided, once it was read. */
+static always_inline void decide_head(struct flow *f, struct exchange *ex)
+{
+	f->pending = 0;
+	read_path(ex);
+	decide_sides(ex);
 }
 
 static always_inline __u32 outstanding(const struct flow *f)
@@ -152,7 +194,6 @@ static always_inline void reset_exchange(struct flow *f, struct exchange *ex, __
 	ex->place[1] = place;
 	ex->request_body = 0;
 	ex->randomness = 0;
-	ex->threshold = 0;
 	ex->stream = stream;
 	ex->error_code = 0;
 	ex->grpc_status = GRPC_STATUS_NONE;
@@ -161,9 +202,12 @@ static always_inline void reset_exchange(struct flow *f, struct exchange *ex, __
 	ex->seen = 0;
 	ex->kept = 0;
 	ex->trace_flags = 0;
-	ex->reason = REASON_NONE;
+	ex->method = METHOD_OTHER;
+	ex->template_rule = NO_RULE;
+	ex->generation = 0;
 	ex->protocol = stream ? PROTOCOL_HTTP2 : PROTOCOL_HTTP1;
 	__builtin_memset(ex->header_parent, 0, sizeof(ex->header_parent));
+	__builtin_memset(ex->decision, 0, sizeof(ex->decision));
 	__builtin_memset(ex->fields, 0, sizeof(ex->fields));
 }
 

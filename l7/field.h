@@ -12,11 +12,11 @@ enum block_kind {
 	BLOCK_RESPONSE,
 	BLOCK_TRAILERS, /* behind a response */
 	BLOCK_TRUSTED = 8, /* beside one of these: context is believed */
+	BLOCK_FORCES = 16, /* and x-envoy-force-trace */
 };
 
 #define METHOD_MAX 32
 #define SCHEME_MAX 16
-#define CONTENT_TYPE_MAX 64
 #define GRPC_MESSAGE_MAX 128
 
 #define WANTED(id) (1U << HEADER_##id)
@@ -29,7 +29,7 @@ static always_inline __u32 wanted_of(__u32 kind)
 	switch (kind & 7) {
 	case BLOCK_REQUEST:
 		return WANTED(METHOD) | WANTED(PATH) | WANTED(SCHEME) | WANTED(AUTHORITY) | WANTED(HOST) |
-		       WANTED(CONTENT_TYPE) | WANTED(USER_AGENT) | WANTED(REQUEST_ID) |
+		       WANTED(CONTENT_TYPE) | WANTED(USER_AGENT) | WANTED(REQUEST_ID) | WANTED(BAGGAGE) | WANTED(FORCE_TRACE) |
 		       (kind & BLOCK_TRUSTED ? WANTED_CONTEXT : 0);
 	case BLOCK_RESPONSE:
 		return WANTED(STATUS) | WANTED(CONTENT_TYPE) | WANTED(GRPC_STATUS) | WANTED(GRPC_MESSAGE);
@@ -74,7 +74,8 @@ const volatile __u16 plain_fields[32] = {
 	[HEADER_AUTHORITY] = FIELD_MAX(FIELD_HOST, HOST_MAX),
 	[HEADER_HOST] = FIELD_MAX(FIELD_HOST, HOST_MAX),
 	[HEADER_USER_AGENT] = FIELD_MAX(FIELD_USER_AGENT, USER_AGENT_MAX),
-	[HEADER_CONTENT_TYPE] = FIELD_MAX(FIELD_CONTENT_TYPE, CONTENT_TYPE_MAX),
+	[HEADER_CONTENT_TYPE] = FIELD_MAX(FIELD_CONTENT_TYPE, TYPE_MAX),
+	[HEADER_BAGGAGE] = FIELD_MAX(FIELD_BAGGAGE, BAGGAGE_MAX),
 };
 
 /* A field that matters, whose value of len bytes begins the window. */
@@ -92,10 +93,15 @@ __noinline int take_field(struct exchange *ex, struct window *win, __u32 id, __u
 		field = (kind & 7) == BLOCK_REQUEST ? FIELD_CONTENT_TYPE : FIELD_RESPONSE_TYPE;
 		if (!ex->fields[field].len)
 			read_content_type(ex, win->bytes, len);
-		field = FIELD_MAX(field, CONTENT_TYPE_MAX);
+		field = FIELD_MAX(field, TYPE_MAX);
 		break;
 	case HEADER_GRPC_MESSAGE:
 		field = FIELD_MAX(FIELD_GRPC_MESSAGE, GRPC_MESSAGE_MAX);
+		break;
+	case HEADER_FORCE_TRACE:
+		if (kind & BLOCK_FORCES)
+			read_force_trace(ex, win->bytes, len);
+		field = FIELD_MAX(FIELD_FORCE_TRACE, FORCE_TRACE_MAX);
 		break;
 	case HEADER_TRACESTATE:
 		field = ex->fields[FIELD_TRACESTATE].len ? FIELD_MAX(FIELD_TRACESTATE_MORE, TRACESTATE_MAX) :
@@ -187,7 +193,7 @@ __noinline int keep_entry(struct exchange *ex, const struct hpack_table *t, __u3
 	if (!field_max || !len || at >= TABLE_BYTES)
 		return 0;
 	if (id == HEADER_CONTENT_TYPE && (id_kind >> 8 & 7) == BLOCK_RESPONSE)
-		field_max = FIELD_MAX(FIELD_RESPONSE_TYPE, CONTENT_TYPE_MAX);
+		field_max = FIELD_MAX(FIELD_RESPONSE_TYPE, TYPE_MAX);
 	__u32 to = place_text(ex, field_max, len);
 	opaque(to);
 	if (to > EXCHANGE_TEXT - 64)

@@ -11,6 +11,8 @@
 #define USER_AGENT_MAX 192
 #define REQUEST_ID_MAX 128
 #define TRACESTATE_MAX 512
+#define FORCE_TRACE_MAX 32
+#define TYPE_MAX 64
 
 /* Copies a value into the exchange's text; max is FIELD's bound. */
 __noinline int keep(struct exchange *ex, const struct window *win, __u32 idx, __u32 len, __u32 field_max)
@@ -160,6 +162,8 @@ static always_inline void read_encoding(struct half *half, const struct window *
 #define NAME_ENCODING WORD('t', 'r', 'a', 'n', 's', 'f', 'e', 'r')
 #define NAME_UPGRADE WORD('u', 'p', 'g', 'r', 'a', 'd', 'e', ':')
 #define NAME_GRPC_STATUS WORD('g', 'r', 'p', 'c', '-', 's', 't', 'a')
+#define NAME_BAGGAGE WORD('b', 'a', 'g', 'g', 'a', 'g', 'e', ':')
+#define NAME_FORCE_TRACE WORD('x', '-', 'e', 'n', 'v', 'o', 'y', '-')
 #define NAME_TYPE WORD('c', 'o', 'n', 't', 'y', 'p', 'e', ':') /* content-type, which begins as content-length does */
 
 /* The first letters of those, of a request and of a response. */
@@ -187,10 +191,11 @@ static always_inline bool is_dull(const __u8 *b, __u32 letters)
 	}
 	if (two == ('x' | '-' << 8)) {
 		__u8 third = (__u8)(text >> 16) | 0x20;
-		return third != 'r' && third != 'b';
+		return third != 'r' && third != 'b' && third != 'e';
 	}
 	return two != ('e' | 'x' << 8) && two != ('t' | 'r' << 8) && two != ('h' | 'o' << 8) &&
-	       two != ('u' | 's' << 8) && two != ('u' | 'p' << 8) && two != ('g' | 'r' << 8) && two != ('b' | '3' << 8);
+	       two != ('u' | 's' << 8) && two != ('u' | 'p' << 8) && two != ('g' | 'r' << 8) && two != ('b' | '3' << 8) &&
+	       two != ('b' | 'a' << 8);
 }
 
 /*
@@ -267,6 +272,15 @@ static always_inline __u64 header_name(const __u8 *b, __u32 side, __u32 *skip)
 		*skip = 7;
 		return NAME_EXPECT;
 	}
+	if (name == NAME_BAGGAGE) {
+		*skip = 8;
+		return NAME_BAGGAGE;
+	}
+	if (name == NAME_FORCE_TRACE && more == WORD('f', 'o', 'r', 'c', 'e', '-', 't', 'r') &&
+	    (to_lower(load64(b + 16)) & FIRST(4)) == WORD('a', 'c', 'e', ':', 0, 0, 0, 0)) {
+		*skip = 20;
+		return NAME_FORCE_TRACE;
+	}
 	NAME(NAME_USER_AGENT, 3, 'n', 't', ':', 0, 0, 0, 0, 0)
 	NAME(NAME_TRACEPARENT, 4, 'e', 'n', 't', ':', 0, 0, 0, 0)
 	NAME(NAME_TRACESTATE, 3, 't', 'e', ':', 0, 0, 0, 0, 0)
@@ -296,6 +310,16 @@ static always_inline void read_content_type(struct exchange *ex, const __u8 *v, 
 		ex->flags |= EXCHANGE_GRPC;
 	else if (len >= 20 && (to_lower(load64(v + 16)) & FIRST(4)) == WORD('-', 'w', 'e', 'b', 0, 0, 0, 0))
 		ex->flags |= EXCHANGE_GRPC_WEB;
+}
+
+/* Envoy takes any value but these for a wish. */
+static always_inline void read_force_trace(struct exchange *ex, const __u8 *v, __u32 len)
+{
+	__u64 text = to_lower(load64(v));
+
+	if ((len == 5 && (text & FIRST(5)) == WORD('f', 'a', 'l', 's', 'e', 0, 0, 0)) || (len == 1 && v[0] == '0'))
+		return;
+	ex->flags |= EXCHANGE_FORCE;
 }
 
 /* These are functions of their own: their stacks are a large part of what all that call each other have. */
@@ -377,10 +401,6 @@ static always_inline void header(struct walk *w, struct half *half, __u32 idx, _
 		w->flow->response.grpc_status = read_grpc_status(win, idx, len);
 	if (w->a->side != SIDE_OPENER)
 		return;
-	if (name == NAME_TYPE) {
-		read_content_type(ex, win->bytes + idx, len);
-		return;
-	}
 	if (name == NAME_EXPECT) {
 		ex->flags |= EXCHANGE_EXPECT;
 		return;
@@ -395,11 +415,21 @@ static always_inline void header(struct walk *w, struct half *half, __u32 idx, _
 		kept = FIELD_MAX(FIELD_USER_AGENT, USER_AGENT_MAX);
 	else if (name == NAME_REQUEST_ID)
 		kept = FIELD_MAX(FIELD_REQUEST_ID, REQUEST_ID_MAX);
+	else if (name == NAME_TYPE)
+		kept = FIELD_MAX(FIELD_CONTENT_TYPE, TYPE_MAX);
+	else if (name == NAME_BAGGAGE)
+		kept = FIELD_MAX(FIELD_BAGGAGE, BAGGAGE_MAX);
+	else if (name == NAME_FORCE_TRACE)
+		kept = FIELD_MAX(FIELD_FORCE_TRACE, FORCE_TRACE_MAX);
 	else if (name == NAME_TRACESTATE)
 		kept = ex->fields[FIELD_TRACESTATE].len ? FIELD_MAX(FIELD_TRACESTATE_MORE, TRACESTATE_MAX) :
 							  FIELD_MAX(FIELD_TRACESTATE, TRACESTATE_MAX);
 	if (kept != FIELDS)
 		keep(ex, win, idx, len, kept);
+	if (name == NAME_TYPE)
+		read_content_type(ex, win->bytes + idx, len);
+	if (name == NAME_FORCE_TRACE && w->flow->may_force)
+		read_force_trace(ex, win->bytes + idx, len);
 	if (!w->flow->trusted)
 		return;
 
@@ -409,7 +439,8 @@ static always_inline void header(struct walk *w, struct half *half, __u32 idx, _
 		take_traceparent(ex, win, idx, len);
 	else if (name == NAME_REQUEST_ID)
 		take_request_id(ex, win, idx, len);
-	else if (name != NAME_HOST && name != NAME_USER_AGENT)
+	else if (name == NAME_B3 || name == NAME_B3_TRACE || name == NAME_B3_SPAN || name == NAME_B3_SAMPLED ||
+		 name == NAME_B3_FLAGS)
 		take_b3(ex, win, name, value);
 }
 

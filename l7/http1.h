@@ -187,7 +187,7 @@ body:
 		if (!half->remain)
 			message_end(w, half);
 	}
-	return position(w) >= w->a->end;
+	return position(w) >= w->a->end || is_pending(w);
 }
 
 /*
@@ -229,8 +229,8 @@ static always_inline void spare_body(struct walk *w, struct half *half)
 	half->head = 0;
 }
 
-/* Takes one segment of a direction through the parser. The flow is locked. */
-__noinline int http1_segment(struct packet *packet, struct flow *f, const struct arrival *a)
+/* Begins with a segment of a direction. Answers 1 where there is something to parse. */
+__noinline int http1_enter(struct packet *packet, struct flow *f, const struct arrival *a)
 {
 	__u32 zero = 0;
 
@@ -281,7 +281,23 @@ __noinline int http1_segment(struct packet *packet, struct flow *f, const struct
 	half->last_ns = a->now;
 	if (half->carried)
 		resume(&w, half);
+	return 1;
+}
+
+/* Parses until the segment ends, or a request's head does: then f->pending says so. */
+__noinline int http1_go(struct packet *packet, struct flow *f, const struct arrival *a)
+{
+	if (!f || !a)
+		return 0;
+	struct walk w = walk_of(packet, f, a);
+	struct half *half = &f->half[a->side & 1];
+
+	if (!w.win)
+		return 0;
 	bpf_loop(STEPS_MAX, http1_step, &w, 0);
+	if (f->pending && !f->rushes)
+		return 0;
+	f->pending = 0;
 	if (f->protocol == PROTOCOL_HTTP2) {
 		/* What is left of the segment is for another parser. */
 		half->next_seq = a->seq + position(&w);
@@ -290,6 +306,25 @@ __noinline int http1_segment(struct packet *packet, struct flow *f, const struct
 	if (half->state != HALF_LOST && half->state != HALF_OFF && position(&w) < a->end)
 		lose(f, a->side, STAT_DROP_LIMIT);
 	return 0;
+}
+
+/*
+ * Takes one segment of a direction through the parser. The flow is locked. Requests are decided here, not where their heads
+ * end: down there is no stack left for it.
+ */
+static always_inline void http1_segment(struct packet *packet, struct flow *f, const struct arrival *a)
+{
+	if (!http1_enter(packet, f, a))
+		return;
+	for (__u32 i = 0; i < DECISIONS_MAX; i++) {
+		http1_go(packet, f, a);
+		if (!f->pending)
+			return;
+		decide_head(f, &f->exchange);
+	}
+	f->rushes = 1;
+	http1_go(packet, f, a);
+	f->rushes = 0;
 }
 
 /* The connection is over. What still waits for a response won't get one, unless it passed unread. */

@@ -303,7 +303,7 @@ static long http2_step(__u64 i, struct walk *w)
 			return 0;
 		/* fall through */
 	case HALF_FRAGMENT:
-		return fragment(w, half, &r);
+		return fragment(w, half, &r) || is_pending(w);
 	}
 	return 1;
 }
@@ -320,8 +320,8 @@ __noinline int http2_time_out(struct flow *f, __u64 since, __u64 now)
 	return 0;
 }
 
-/* Takes one segment of a direction through the parser. The flow is locked. */
-__noinline int http2_segment(struct packet *packet, struct flow *f, const struct arrival *a)
+/* Begins with a segment of a direction. Answers 1 where there is something to parse. */
+__noinline int http2_enter(struct packet *packet, struct flow *f, const struct arrival *a)
 {
 	__u32 zero = 0;
 
@@ -369,11 +369,55 @@ __noinline int http2_segment(struct packet *packet, struct flow *f, const struct
 	} else {
 		half->resynced = 0;
 	}
+	return 1;
+}
+
+/* Parses until the segment ends, or a request's head does: then f->pending says so. */
+__noinline int http2_go(struct packet *packet, struct flow *f, const struct arrival *a)
+{
+	if (!f || !a)
+		return 0;
+	struct walk w = walk_of(packet, f, a);
+	struct half *half = &f->half[a->side & 1];
+
+	if (!w.win)
+		return 0;
 	bpf_loop(FRAMES_MAX, http2_step, &w, 0);
+	if (f->pending && !f->rushes)
+		return 0;
+	f->pending = 0;
 	if (half->resynced == RESYNC_FAILED ||
 	    (half->state != HALF_LOST && half->state != HALF_OFF && position(&w) < a->end))
 		http2_lose(f, a->side);
 	return 0;
+}
+
+/* The stream whose request's head has ended. */
+__noinline int http2_decide(struct flow *f)
+{
+	if (!f)
+		return 0;
+	struct exchange *ex = find_stream(f, f->pending);
+	if (ex)
+		decide_head(f, ex);
+	f->pending = 0;
+	return 0;
+}
+
+/* Takes one segment of a direction through the parser. The flow is locked. Requests are decided as http1_segment says. */
+static always_inline void http2_segment(struct packet *packet, struct flow *f, const struct arrival *a)
+{
+	if (!http2_enter(packet, f, a))
+		return;
+	for (__u32 i = 0; i < DECISIONS_MAX; i++) {
+		http2_go(packet, f, a);
+		if (!f->pending)
+			return;
+		http2_decide(f);
+	}
+	f->rushes = 1;
+	http2_go(packet, f, a);
+	f->rushes = 0;
 }
 
 /* The connection is over. What still waits for a response won't get one, unless it passed unread. */

@@ -114,7 +114,7 @@ func TestStreamAndItsEnd(t *testing.T) {
 
 // The bits of what HTTP/2 has alone are the kernel's, the second tracestate's is told as the first's.
 func TestCutBits(t *testing.T) {
-	for field := range bpf.Fields {
+	for field := range bpf.FieldBaggage {
 		want := Cut(1) << field
 		if field == bpf.FieldTraceMore {
 			want = CutTraceState
@@ -132,7 +132,8 @@ func TestOneAllocationPerRecordOfHTTP2(t *testing.T) {
 		bpf.FieldMethod: "POST", bpf.FieldPath: "/shop.Cart/Add", bpf.FieldScheme: "http", bpf.FieldHost: "cart:50051",
 		bpf.FieldContentType: "application/grpc", bpf.FieldGRPCMessage: "not%20found: %E2%82%AC",
 	})
-	r.Flags, r.GrpcStatus = bpf.FlagHasThreshold|bpf.FlagGRPC, 5
+	r.Flags, r.GrpcStatus = bpf.FlagGRPC, 5
+	withThreshold(r)
 	a := NewAssembler()
 	var out [bpf.Sides]Span
 	a.Assemble(r, 0, &out)

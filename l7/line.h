@@ -154,7 +154,8 @@ static always_inline void enter_body(struct walk *w, struct half *half)
 
 static always_inline void request_headed(struct walk *w, struct half *half)
 {
-	decide(&w->flow->exchange);
+	head_done(&w->flow->exchange);
+	w->flow->pending = 1;
 	if (half->framing == FRAMING_CLOSE || half->framing == FRAMING_INVALID)
 		malformed(w->flow, SIDE_OPENER);
 	else

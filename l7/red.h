@@ -5,31 +5,30 @@
 
 #include "../bpf/maps.h"
 
+/* 1 where a is above b; both below 2^63. Without a branch, of which the verifier would follow both ways. */
+static always_inline __u32 above(__u64 a, __u64 b)
+{
+	return (b - a) >> 63;
+}
+
+/* Of a number below 2^63; of 0 it is 0. */
 static always_inline __u32 log2_floor(__u64 v)
 {
-	__u32 n = 0;
+	__u32 n = above(v, 0xffffffff) << 5, more;
 
-	if (v >> 32) {
-		n += 32;
-		v >>= 32;
-	}
-	if (v >> 16) {
-		n += 16;
-		v >>= 16;
-	}
-	if (v >> 8) {
-		n += 8;
-		v >>= 8;
-	}
-	if (v >> 4) {
-		n += 4;
-		v >>= 4;
-	}
-	if (v >> 2) {
-		n += 2;
-		v >>= 2;
-	}
-	return n + (v >> 1);
+	v >>= n;
+	more = above(v, 0xffff) << 4;
+	v >>= more;
+	n += more;
+	more = above(v, 0xff) << 3;
+	v >>= more;
+	n += more;
+	more = above(v, 0xf) << 2;
+	v >>= more;
+	n += more;
+	more = above(v, 3) << 1;
+	v >>= more;
+	return n + more + above(v, 1);
 }
 
 static always_inline __u32 red_bucket(__u64 ns)
@@ -49,6 +48,7 @@ static always_inline __u32 red_bucket(__u64 ns)
 #define GRPC_SERVER_ERRORS (1 << 2 | 1 << 4 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 15)
 
 #define GRPC_LAST 16 /* what is above is no code */
+#define GRPC_UNIMPLEMENTED 12
 
 /* Why a stream was reset, in the words of RFC 9113, that is no error of the acceptor's. */
 #define CANCEL 0x8
@@ -75,10 +75,25 @@ static always_inline bool is_call_error(const struct exchange *ex, bool opener)
 	return true;
 }
 
+/* Its status is gRPC's, not HTTP's. */
+static always_inline bool is_call(const struct exchange *ex)
+{
+	return ex->flags & EXCHANGE_GRPC || (ex->flags & EXCHANGE_GRPC_WEB && ex->grpc_status != GRPC_STATUS_NONE);
+}
+
+/* Its first digit; 0 for none, and for what is none. */
+static always_inline __u32 status_class(const struct exchange *ex)
+{
+	__u32 class = ex->status / 100;
+
+	opaque(class);
+	return class < STATUS_CLASSES ? class : 0;
+}
+
 /* By the semantic conventions; the same answers as failureOf in exporter/failure.go. */
 static always_inline bool is_error(const struct exchange *ex, __u32 side)
 {
-	if (ex->flags & EXCHANGE_GRPC || (ex->flags & EXCHANGE_GRPC_WEB && ex->grpc_status != GRPC_STATUS_NONE))
+	if (is_call(ex))
 		return is_call_error(ex, side == SIDE_OPENER);
 	if (ex->ending != ENDING_RESPONSE || ex->status >= 500)
 		return true;
@@ -107,10 +122,8 @@ __noinline int red_count(const struct exchange *ex)
 	if (!ex)
 		return 0;
 	__u64 ns = ex->end_ns - ex->start_ns;
-	__u32 class = ex->status / 100, bucket = red_bucket(ns);
+	__u32 class = status_class(ex), bucket = red_bucket(ns);
 
-	if (class >= RED_CLASSES)
-		class = 0;
 	for (__u32 side = 0; side < SIDES; side++) {
 		const struct party *p = &ex->ends.party[side];
 		if (p->flags & PARTY_APP)

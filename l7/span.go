@@ -51,14 +51,23 @@ const (
 	ReasonHead Reason = iota + 1
 	// ReasonParent is the caller's decision, from traceparent or b3.
 	ReasonParent
+	// ReasonSlow is the tail: the exchange took longer than its rule or its route allows.
+	ReasonSlow
+	// ReasonError is the tail: the exchange failed.
+	ReasonError
+	// ReasonForced is a header of a source that may, or "ambit trace".
+	ReasonForced
+	// ReasonFloor is the first exchange of a route for a while.
+	ReasonFloor
+	// ReasonAnomaly is a route that behaves unlike itself.
+	ReasonAnomaly
 )
 
+var reasonNames = [...]string{"none", "head", "parent", "slow", "error", "forced", "floor", "anomaly"}
+
 func (r Reason) String() string {
-	switch r {
-	case ReasonHead:
-		return "head"
-	case ReasonParent:
-		return "parent"
+	if int(r) < len(reasonNames) {
+		return reasonNames[r]
 	}
 	return "none"
 }
@@ -81,7 +90,8 @@ const (
 	CutGRPCMessage  Cut = 1 << bpf.FieldGRPCMessage
 
 	cutTraceMore Cut = 1 << bpf.FieldTraceMore // told as CutTraceState
-	cutAll       Cut = 1<<bpf.Fields - 1
+	// What only rules look at is no part of a span.
+	cutAll Cut = (1<<bpf.Fields - 1) &^ (1<<bpf.FieldBaggage | 1<<bpf.FieldForceTrace)
 )
 
 // Owner is the process and cgroup behind the span's socket, as the kernel knows it. Zero is unknown.

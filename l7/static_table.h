@@ -20,6 +20,8 @@ enum header_id {
 	HEADER_USER_AGENT,
 	HEADER_GRPC_STATUS,
 	HEADER_GRPC_MESSAGE,
+	HEADER_BAGGAGE,
+	HEADER_FORCE_TRACE,
 	HEADER_TRACESTATE, /* this and what follows says something of the trace */
 	HEADER_TRACEPARENT,
 	HEADER_REQUEST_ID,
@@ -42,7 +44,8 @@ static always_inline __u32 header_id(__u64 a, __u64 b, __u32 len)
 		return (a & FIRST(5)) == WORD(':', 'p', 'a', 't', 'h', 0, 0, 0) ? HEADER_PATH : HEADER_DULL;
 	case 7:
 		a &= FIRST(7);
-		return a == WORD(':', 'm', 'e', 't', 'h', 'o', 'd', 0) ? HEADER_METHOD :
+		return a == WORD('b', 'a', 'g', 'g', 'a', 'g', 'e', 0) ? HEADER_BAGGAGE :
+		       a == WORD(':', 'm', 'e', 't', 'h', 'o', 'd', 0) ? HEADER_METHOD :
 		       a == WORD(':', 's', 'c', 'h', 'e', 'm', 'e', 0) ? HEADER_SCHEME :
 		       a == WORD(':', 's', 't', 'a', 't', 'u', 's', 0) ? HEADER_STATUS :
 									 HEADER_DULL;
@@ -73,6 +76,9 @@ static always_inline __u32 header_id(__u64 a, __u64 b, __u32 len)
 		if (a == NAME_B3_TRACE && b == WORD('c', 'e', 'i', 'd', 0, 0, 0, 0))
 			return HEADER_B3_TRACE;
 		return a == NAME_B3_SAMPLED && b == WORD('p', 'l', 'e', 'd', 0, 0, 0, 0) ? HEADER_B3_SAMPLED : HEADER_DULL;
+	case 19:
+		/* The last three letters are taken on trust: no header is known that differs in them alone. */
+		return a == NAME_FORCE_TRACE && b == WORD('f', 'o', 'r', 'c', 'e', '-', 't', 'r') ? HEADER_FORCE_TRACE : HEADER_DULL;
 	}
 	return HEADER_DULL;
 }

@@ -228,8 +228,9 @@ static __noinline struct flow *take_up(struct tap *t)
 
 	struct ends *ends = &f->exchange.ends;
 	struct endpoint *opener = sender == SIDE_OPENER ? &t->parts->seg.src : &t->parts->seg.dst;
-	__u8 about = trust_all && !have_peers ? CIDR_TRUSTED : cidr_of(opener);
+	__u8 about = trust_all && !have_peers && !have_forcers ? CIDR_TRUSTED : cidr_of(opener);
 	f->trusted = trust_all || about & CIDR_TRUSTED;
+	f->may_force = about & CIDR_FORCE ? 1 : 0;
 	if (ends->party[SIDE_OPENER].flags & PARTY_KNOWN)
 		f->opener_traced = !!(ends->party[SIDE_OPENER].flags & PARTY_APP);
 	else if (about & CIDR_PEER && !(info && info->opener_untraced))

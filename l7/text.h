@@ -5,12 +5,6 @@
 
 #include "window.h"
 
-/* Text constants as the words that the comparisons load. */
-#define WORD(a, b, c, d, e, f, g, h)                                                      \
-	((__u64)(a) | (__u64)(b) << 8 | (__u64)(c) << 16 | (__u64)(d) << 24 |             \
-	 (__u64)(e) << 32 | (__u64)(f) << 40 | (__u64)(g) << 48 | (__u64)(h) << 56)
-#define FIRST(n) ((1ULL << (8 * (n))) - 1)
-
 /* The bytes that a token may have, by RFC 9110: of 0 to 63, and of 64 to 127. */
 #define TOKEN_LOW 0x03ff6cfa00000000ULL
 #define TOKEN_HIGH 0x57ffffffc7fffffeULL

@@ -4,14 +4,7 @@
 #define AMBIT_TRACEPARENT_H
 
 #include "identity.h"
-
-#define EACH 0x0101010101010101ULL
-
-/* Index of the first byte whose highest bit is set in a mask that has no other bits. */
-static always_inline __u32 first_byte(__u64 mask)
-{
-	return ((((mask & -mask) - 1) & EACH) * EACH >> 56) - 1;
-}
+#include "../bpf/words.h"
 
 /*
  * Eight hex digits to four bytes, in the order of the text; *bad gets the highest bit of each byte that is

@@ -36,7 +36,8 @@ func TestTraceStateOfTwoHeaders(t *testing.T) {
 		{"the second is cut, or there is a third", "a=1", "b=2,c=3", 1 << bpf.FieldTraceMore, "ot=th:8,a=1,b=2", true},
 	} {
 		r := record(map[int]string{bpf.FieldTraceState: c.first, bpf.FieldTraceMore: c.more})
-		r.Flags, r.Threshold, r.Cut = bpf.FlagHasThreshold, 1<<55, c.cut
+		r.Decision[0] = bpf.Decision{Flags: bpf.DecisionThreshold, Threshold: 1 << 55}
+		r.Cut = c.cut
 		if s := assemble(t, r)[0]; s.TraceState != c.want || (s.Cut == CutTraceState) != c.marked {
 			t.Errorf("%s: %q, cut %b, want %q", c.what, s.TraceState, s.Cut, c.want)
 		}
@@ -44,10 +45,10 @@ func TestTraceStateOfTwoHeaders(t *testing.T) {
 }
 
 func TestTraceState(t *testing.T) {
-	const keep = bpf.FlagHasThreshold
+	const keep = bpf.DecisionThreshold
 	for _, c := range []struct {
 		what, received string
-		flags          uint32
+		flags          uint8
 		cut            bool
 		want           string
 	}{
@@ -61,7 +62,7 @@ func TestTraceState(t *testing.T) {
 		{"the half member of a cut value goes", "a=1,b=2", keep, true, "ot=th:8,a=1"},
 	} {
 		r := record(map[int]string{bpf.FieldTraceState: c.received})
-		r.Flags, r.Threshold = c.flags, 1<<55
+		r.Decision[0] = bpf.Decision{Flags: c.flags, Threshold: 1 << 55}
 		if c.cut {
 			r.Cut = 1 << bpf.FieldTraceState
 		}

@@ -19,6 +19,21 @@ static always_inline __s32 position(const struct walk *w)
 	return w->win->origin + (__s32)w->win->idx;
 }
 
+/* The key of the look-up, a zero, is where its answer will be: the stack is scarce. */
+static always_inline struct walk walk_of(struct packet *packet, struct flow *f, const struct arrival *a)
+{
+	struct walk w = { packet, a, f, 0 };
+
+	w.win = bpf_map_lookup_elem(&windows, &w.win);
+	return w;
+}
+
+/* The head of a request ended, and is to be decided before anything else is read. */
+static always_inline bool is_pending(const struct walk *w)
+{
+	return w->flow->pending && !w->flow->rushes;
+}
+
 /* Moves on by n bytes. */
 static always_inline void advance(struct walk *w, __u32 n)
 {
@@ -36,14 +51,6 @@ static always_inline void advance(struct walk *w, __u32 n)
  * same to it and is verified once. zero is window.zero, read before the loop.
  */
 #define forget(index, zero) ((index) = ((index) ^ (zero)) & 1023)
-
-/* The highest bit of each byte of text that is c; bits above the first such byte may be wrong. */
-static always_inline __u64 hits(__u64 text, __u8 c)
-{
-	__u64 x = text ^ c * EACH;
-
-	return (x - EACH) & ~x & 0x80 * EACH;
-}
 
 /* Loads the window from the next byte on. */
 static always_inline bool refill(struct walk *w)

@@ -9,6 +9,7 @@
 #ifndef AMBIT_FLOW_H
 #define AMBIT_FLOW_H
 
+#include "../bpf/words.h"
 #include "parse.h"
 #include "socket.h"
 
@@ -40,12 +41,6 @@ static always_inline struct tap tap_of(struct __sk_buff *skb)
 	};
 
 	return t;
-}
-
-static always_inline __u64 mix(__u64 h, __u64 v)
-{
-	h = (h ^ v) * 0x9e3779b97f4a7c15ULL;
-	return h ^ (h >> 29);
 }
 
 static always_inline bool same_end(const struct endpoint *x, const struct endpoint *y)

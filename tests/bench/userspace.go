@@ -114,8 +114,11 @@ func fillRecord(rec *bpf.Record, i int) {
 	rec.ResponseBody = 13
 	rec.Status = 200
 	rec.Protocol = 1
-	rec.Ending, rec.Reason = bpf.EndingResponse, bpf.ReasonHead
-	rec.Flags = bpf.FlagHasThreshold | bpf.FlagOpenerTraced
+	rec.Ending = bpf.EndingResponse
+	for side := range rec.Decision {
+		rec.Decision[side] = bpf.Decision{Reason: bpf.ReasonHead, Flags: bpf.DecisionThreshold, Rule: 1}
+	}
+	rec.Flags = bpf.FlagOpenerTraced
 	rec.Kept, rec.Seen = 3, 3
 	text := rec.Text[:0]
 	for field, value := range map[int]string{

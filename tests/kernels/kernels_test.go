@@ -17,8 +17,8 @@ var releases = []Release{
 	{ // 6.1, without tcx
 		Name: "bookworm", Modules: []string{"sch_ingress", "cls_bpf", "act_bpf", "veth"},
 		Ceilings: Ceilings{
-			"tap": 345_000, "tap_http2": 173_000, "tap_unknown": 380_000,
-			"abandon": 6_700, "established": 8_000, "sweep": 8_000,
+			"tap": 625_000, "tap_http2": 270_000, "tap_unknown": 380_000,
+			"abandon": 54_000, "established": 55_000, "sweep": 55_000,
 			"bound4": 100, "bound6": 100, "inventory": 135, "sock_create": 100,
 		},
 	},

@@ -144,8 +144,8 @@ func TestUntrustedContext(t *testing.T) {
 		t.Fatalf("%v", o.counters)
 	}
 	r := &o.records[0]
-	if got := contextOf(r); got != (context{}) || r.Flags&bpf.FlagTraceRequestID != 0 || r.Reason != bpf.ReasonHead {
-		t.Errorf("%+v, flags %x, reason %d", got, r.Flags, r.Reason)
+	if got := contextOf(r); got != (context{}) || r.Flags&bpf.FlagTraceRequestID != 0 || r.Decision[bpf.SideAcceptor].Reason != bpf.ReasonHead {
+		t.Errorf("%+v, flags %x, reason %d", got, r.Flags, r.Decision[bpf.SideAcceptor].Reason)
 	}
 	if id, _ := field(r, bpf.FieldRequestID); id != "r" {
 		t.Errorf("request ID %q", id)
@@ -295,9 +295,10 @@ func TestSamplingDecision(t *testing.T) {
 		var got decision
 		if len(o.records) == 1 {
 			r := &o.records[0]
-			got = decision{kept: true, reason: r.Reason, has: r.Flags&bpf.FlagHasThreshold != 0}
+			made := &r.Decision[bpf.SideAcceptor]
+			got = decision{kept: true, reason: made.Reason, has: made.Flags&bpf.DecisionThreshold != 0}
 			if got.has {
-				got.threshold = r.Threshold
+				got.threshold = made.Threshold
 			}
 		}
 		if got != wants[i].want {

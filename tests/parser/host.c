@@ -22,6 +22,8 @@
 
 struct host_report report;
 struct host_map waiting, carries, windows, rates, reds, http2s, fragments, pieces;
+struct host_map subjects, rule_sets, actions, routes, route_counts, counters, budgets;
+static struct host_map set_in_force;
 struct host_ring records;
 
 /* The names under which the tests know the counters. */
@@ -52,7 +54,7 @@ static const char *const names[STATS] = {
 	[STAT_HPACK_LIMIT] = "hpack_limit",
 };
 
-static __u64 counters[STATS];
+static __u64 tally[STATS];
 static struct flow *flow;
 static __u64 now;
 static __u8 trusted = 1;
@@ -61,7 +63,7 @@ void count_n(__u32 stat, __u64 n)
 {
 	if (stat >= STATS)
 		abort();
-	counters[stat] += n;
+	tally[stat] += n;
 }
 
 static void put(const void *data, size_t len)
@@ -154,6 +156,9 @@ static void connect_flow(void)
 	clear_map(&carries);
 	clear_map(&http2s);
 	clear_map(&fragments);
+	clear_map(&counters);
+	memset(routes.array, 0, (size_t)routes.max_entries * routes.value_size);
+	memset(route_counts.array, 0, (size_t)route_counts.max_entries * route_counts.value_size);
 	flow = calloc(1, sizeof(*flow));
 	if (!flow)
 		abort();
@@ -175,6 +180,27 @@ static void connect_flow(void)
 		begin_http2(flow, 0, 0);
 	flow->opener_traced = 1;
 	now = 1000000;
+}
+
+/* One rule that accepts everything and has no tail: the base rate alone decides. */
+static void accept_all(void)
+{
+	struct rules *r = (struct rules *)set_in_force.array;
+	struct action *a = (struct action *)actions.array;
+	struct base_rates *base = (struct base_rates *)rates.array;
+
+	r->generation = 1;
+	r->count = 1;
+	r->words = 1;
+	r->rows[0][0] = 1;
+	r->summary[0] = 1;
+	a->generation = 1;
+	a->class = CLASS_NORMAL;
+	a->slow_ns = ~0ULL;
+	a->tail_threshold = THRESHOLD_NEVER;
+	base->set = THRESHOLD_NONE;
+	for (__u32 i = 0; i < TRAFFIC_CLASSES; i++)
+		base->safety[i] = FULL;
 }
 
 /* Before each segment the window has what another connection left there: it must not matter. */
@@ -241,9 +267,9 @@ static void answer(void)
 	report.live = waiting.used + carries.used + fragments.used;
 	report.outstanding = flow ? outstanding(flow) : 0;
 	put("K", 1);
-	put(counters, sizeof(counters));
+	put(tally, sizeof(tally));
 	put(&report, sizeof(report));
-	memset(counters, 0, sizeof(counters));
+	memset(tally, 0, sizeof(tally));
 	memset(&report, 0, sizeof(report));
 	fflush(stdout);
 }
@@ -260,7 +286,19 @@ int main(void)
 	make_map(&fragments, sizeof(struct part_key), sizeof(struct fragment), HOST_MAP_MAX, 0);
 	make_map(&pieces, sizeof(__u32), sizeof(struct piece), 1, 1);
 	make_map(&windows, sizeof(__u32), sizeof(struct window), 1, 1);
-	make_map(&rates, sizeof(__u32), sizeof(struct rate), 1, 1);
+	make_map(&rates, sizeof(__u32), sizeof(struct base_rates), 1, 1);
+	make_map(&subjects, sizeof(__u32), sizeof(struct subject), 1, 1);
+	make_map(&set_in_force, sizeof(__u32), sizeof(struct rules), 1, 1);
+	make_map(&actions, sizeof(__u32), sizeof(struct action), ACTIONS_MAX, 1);
+	make_map(&routes, sizeof(__u32), sizeof(struct route_bucket), ROUTE_BUCKETS, 1);
+	make_map(&route_counts, sizeof(__u32), sizeof(struct route_count), RED_SERVICES * SIDES, 1);
+	make_map(&budgets, sizeof(__u32), sizeof(struct budget), BUDGETS, 1);
+	make_map(&counters, sizeof(__u64), sizeof(struct series), HOST_MAP_MAX, 0);
+	rule_sets = (struct host_map){
+		.key_size = sizeof(__u32), .value_size = sizeof(set_in_force), .max_entries = 1, .is_array = 1,
+		.array = (__u8 *)&set_in_force,
+	};
+	accept_all();
 	make_map(&reds, sizeof(__u32), sizeof(struct red), SIDES * RED_CLASSES, 1);
 	greet();
 	for (;;) {

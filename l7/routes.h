@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/* The table of routes, and the counters of each: requests, errors, latency, sizes. */
+#ifndef AMBIT_ROUTES_H
+#define AMBIT_ROUTES_H
+
+#include "red.h"
+#include "rules.h"
+
+/* What one side counts as. An exchange whose path nobody knows has the path of no segments, and counts as "other". */
+static always_inline __u64 route_key(const struct exchange *ex, const struct subject *s, __u64 named, __u32 side)
+{
+	__u64 h = mix(named ? mix(flow_seed, named) : s->path, s->method << 1 | side);
+
+	h = mix(h, ex->ends.party[side & 1].service);
+	if (side == SIDE_OPENER) {
+		__u32 host = slice_of(ex, FIELD_HOST);
+		const struct endpoint *to = &ex->ends.remote[SIDE_OPENER];
+		if (host & 0xffff)
+			h = mix(h, hash_text(ex, flow_seed, host, HASH_LOWER));
+		else
+			h = mix(mix(mix(h, *(__u64 *)to->addr), *(__u64 *)(to->addr + 8)), to->port);
+	}
+	return h | 1;
+}
+
+/* The route of what no other route counts; userspace knows it too. */
+static always_inline __u64 other_route(__u32 service, __u32 side)
+{
+	return mix(mix(0x6f74686572, service), side) | 1;
+}
+
+static always_inline __u64 series_key(__u64 route, __u32 outcome)
+{
+	return mix(route, outcome) | 1;
+}
+
+static always_inline struct route_bucket *bucket_at(__u32 index)
+{
+	index &= ROUTE_BUCKETS - 1;
+	return bpf_map_lookup_elem(&routes, &index);
+}
+
+static always_inline struct route *find_in(struct route_bucket *b, __u64 key)
+{
+	if (!b)
+		return 0;
+	for (__u32 i = 0; i < ROUTE_SLOTS; i++)
+		if (*(volatile __u64 *)&b->slot[i].key == key)
+			return &b->slot[i];
+	return 0;
+}
+
+static always_inline struct route *find_route(__u64 key)
+{
+	struct route *r = find_in(bucket_at(key >> 1), key);
+
+	return r ? r : find_in(bucket_at(key >> 32), key);
+}
+
+static always_inline struct route *claim_in(struct route_bucket *b)
+{
+	if (!b)
+		return 0;
+	for (__u32 i = 0; i < ROUTE_SLOTS; i++)
+		if (!*(volatile __u64 *)&b->slot[i].key && !__sync_val_compare_and_swap(&b->slot[i].key, 0, ROUTE_CLAIMED))
+			return &b->slot[i];
+	return 0;
+}
+
+static always_inline struct route_count *routes_of(__u32 service, __u32 side)
+{
+	__u32 index = service * SIDES + side;
+
+	return bpf_map_lookup_elem(&route_counts, &index);
+}
+
+/* A route that was not there gets a slot, where its service and the table have one left. */
+static always_inline struct route *add_route(__u64 key, __u32 service, __u32 side, __u64 now)
+{
+	struct route_count *all = routes_of(0, side), *own = routes_of(service, side);
+	struct route *r = 0;
+
+	if (!all || !own)
+		return 0;
+	if (*(volatile __u32 *)&all->routes < ROUTES_OF_KIND &&
+	    (!service || *(volatile __u32 *)&own->routes < ROUTES_OF_SERVICE)) {
+		r = claim_in(bucket_at(key >> 1));
+		if (!r)
+			r = claim_in(bucket_at(key >> 32));
+	}
+	if (!r) {
+		__sync_fetch_and_add(&own->refused, 1);
+		count(STAT_ROUTES_FULL);
+		return 0;
+	}
+	__sync_fetch_and_add(&all->routes, 1);
+	if (service)
+		__sync_fetch_and_add(&own->routes, 1);
+	r->threshold = THRESHOLD_NONE;
+	r->anomaly = THRESHOLD_NONE;
+	r->slow_ns = THRESHOLD_NONE;
+	r->last_ns = now;
+	r->announced_ns = 0;
+	r->service = service;
+	r->kind = side;
+	r->state = ROUTE_NEW;
+	r->outcomes = 0;
+	__sync_lock_test_and_set(&r->key, key);
+	return r;
+}
+
+/* Whether the answer says that there is such a route: what is not found must not fill the table, nor what nobody answers. */
+static always_inline bool is_found(const struct exchange *ex)
+{
+	if (ex->flags & EXCHANGE_REQUEST_UNKNOWN || !ex->status || ex->status == 404)
+		return false;
+	return !is_call(ex) || ex->grpc_status != GRPC_UNIMPLEMENTED;
+}
+
+#define SECOND_NS 1000000000ULL
+
+static always_inline __u16 outcome_of(const struct exchange *ex)
+{
+	if (is_call(ex)) {
+		if (ex->grpc_status != GRPC_STATUS_NONE)
+			return OUTCOME_GRPC + (ex->grpc_status <= GRPC_LAST ? ex->grpc_status : GRPC_LAST + 1);
+		if (ex->ending != ENDING_RESPONSE || ex->flags & EXCHANGE_RESPONSE_UNKNOWN)
+			return OUTCOME_GRPC_ENDING + ex->ending;
+		return OUTCOME_GRPC_HTTP + ex->status;
+	}
+	return ex->ending == ENDING_RESPONSE ? ex->status : OUTCOME_ENDING + ex->ending;
+}
+
+/* The key of the route that a side counts as; that of "other" where it has none. What is new tells its name by a record. */
+__noinline __u64 counted_route(struct exchange *ex, __u32 side)
+{
+	if (!ex)
+		return 0;
+	struct decision *d = &ex->decision[side & 1];
+	__u32 service = ex->ends.party[side & 1].service;
+	__u64 now = ex->end_ns, other = other_route(service, side & 1);
+
+	d->outcome = outcome_of(ex);
+	if (!d->route)
+		return other;
+	struct route *r = find_route(d->route);
+	if (!r && is_found(ex))
+		r = add_route(d->route, service, side & 1, now);
+	if (!r || r->state == ROUTE_CLOSING)
+		return other;
+	if (now > r->last_ns + SECOND_NS)
+		r->last_ns = now;
+	if (r->state == ROUTE_NEW && now > r->announced_ns + SECOND_NS) {
+		r->announced_ns = now;
+		d->flags |= DECISION_ANNOUNCE;
+	}
+	return d->route;
+}
+
+const volatile struct series new_series = {};
+
+static always_inline bool add_series(const struct exchange *ex, __u64 route, __u32 side)
+{
+	__u32 outcome = ex->decision[side & 1].outcome;
+	__u64 key = series_key(route, outcome);
+
+	/* Another CPU may have been quicker. */
+	bpf_map_update_elem(&counters, &key, (void *)&new_series, BPF_NOEXIST);
+	struct series *s = bpf_map_lookup_elem(&counters, &key);
+	if (!s)
+		return false;
+	s->outcome = outcome;
+	s->service = ex->ends.party[side & 1].service;
+	s->kind = side & 1;
+	s->error = is_error(ex, side & 1);
+	s->other = route != ex->decision[side & 1].route;
+	s->route = route;
+	return true;
+}
+
+/* Makes the counters of a route and outcome; answers the route that there are some of. */
+__noinline __u64 make_series(struct exchange *ex, __u32 side, __u64 route)
+{
+	if (!ex)
+		return 0;
+	struct decision *d = &ex->decision[side & 1];
+	struct route *r = find_route(route);
+	__u64 other = other_route(ex->ends.party[side & 1].service, side & 1);
+
+	if (r) {
+		if (r->outcomes >= OUTCOMES_OF_ROUTE)
+			d->outcome = OUTCOME_CLASS + status_class(ex);
+		else
+			r->outcomes++;
+	}
+	if (add_series(ex, route, side))
+		return route;
+	if (route != other && add_series(ex, other, side))
+		return other;
+	count(STAT_COUNTERS_FULL);
+	/* Made at the start, so they are always there. */
+	d->outcome = OUTCOME_CLASS + status_class(ex);
+	return other_route(0, side & 1);
+}
+
+/* ns in units of 2^-30 s, with 27 bits behind the point of 2^30 / 10^9. */
+#define NS_TO_2_30 144115188ULL
+
+/* By the bits behind the leading one: in which eighth of an octave, as 2^(i/8), a value is. In 1/65536. */
+const volatile __u32 eighths[8] = { 0, 5932, 12400, 19454, 27146, 35535, 44682, 54658 };
+
+/* Answers the bucket, LATENCY_BUCKETS for the zero bucket. */
+static always_inline __u32 latency_bucket(__u64 ns)
+{
+	/* Above 2^36 ns the product would not fit; all that is in the last bucket anyway. */
+	if (ns >> 38)
+		return LATENCY_BUCKETS - 1;
+	__u64 v = ns >> 32 ? (ns >> 8) * NS_TO_2_30 >> 19 : ns * NS_TO_2_30 >> 27;
+	/* 2^-20 s is 1,024 of these. */
+	if (v < 1024)
+		return LATENCY_BUCKETS;
+	__u32 octave = log2_floor(v), part = (v << 16 >> octave) & 0xffff, i = 0;
+
+	for (__u32 k = 1; k < 8; k++)
+		i += above(part + 1, eighths[k]);
+	__u32 bucket = (octave - 10) * 8 + i;
+	return bucket < LATENCY_BUCKETS ? bucket : LATENCY_BUCKETS - 1;
+}
+
+/* Answers the bucket, SIZE_BUCKETS for the zero bucket. */
+static always_inline __u32 size_bucket(__u64 size)
+{
+	if (size < 2)
+		return SIZE_BUCKETS;
+	__u32 bucket = log2_floor(size - 1) / 2;
+	return bucket < SIZE_BUCKETS ? bucket : SIZE_BUCKETS - 1;
+}
+
+static always_inline void count_size(struct series *s, __u32 which, __u64 size, __u64 *sum)
+{
+	if (size == BODY_UNKNOWN) {
+		__sync_fetch_and_add(&s->sizes_unknown[which], 1);
+		return;
+	}
+	__u32 bucket = size_bucket(size);
+	if (size)
+		__sync_fetch_and_add(sum, size);
+	opaque(bucket);
+	if (bucket < SIZE_BUCKETS)
+		__sync_fetch_and_add(&s->sizes[which][bucket], 1);
+	else
+		__sync_fetch_and_add(&s->empty[which], 1);
+}
+
+/* Counts a side of an exchange that has ended. Answers 1 where there are no counters of this route and outcome yet. */
+__noinline int count_side(const struct exchange *ex, __u32 side, __u64 route)
+{
+	if (!ex)
+		return 0;
+	const struct decision *d = &ex->decision[side & 1];
+	__u64 key = series_key(route, d->outcome);
+	struct series *s = bpf_map_lookup_elem(&counters, &key);
+
+	if (!s)
+		return 1;
+	__u64 ns = ex->end_ns - ex->start_ns;
+	__u32 bucket = latency_bucket(ns);
+	__sync_fetch_and_add(&s->sum_ns, ns);
+	opaque(bucket);
+	if (bucket < LATENCY_BUCKETS)
+		__sync_fetch_and_add(&s->latency[bucket], 1);
+	else
+		__sync_fetch_and_add(&s->below, 1);
+	if (d->reason != REASON_NONE)
+		__sync_fetch_and_add(&s->kept, 1);
+	count_size(s, 0, ex->request_body, &s->request_bytes);
+	count_size(s, 1, ex->response_body, &s->response_bytes);
+	return 0;
+}
+
+/* The same, whatever it takes. */
+static always_inline void count_ended(struct exchange *ex, __u32 side)
+{
+	__u64 route = counted_route(ex, side);
+
+	if (!count_side(ex, side, route))
+		return;
+	route = make_series(ex, side, route);
+	if (count_side(ex, side, route))
+		count(STAT_UNCOUNTED);
+}
+
+#endif
