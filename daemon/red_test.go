@@ -30,13 +30,27 @@ func counted(key bpf.SeriesKey, n uint64, took time.Duration) *bpf.Series {
 // always names every route.
 func always(uint64) bool { return true }
 
+// ruleTemplates are those of rules of generation 3.
+func ruleTemplates(generation uint32, rule uint16) string {
+	if generation != 3 {
+		return ""
+	}
+	return map[uint16]string{4: "/buy/{what}", 5: "/a/{id}"}[rule]
+}
+
+// learn is an announcement of a route that no rule names.
+func learn(r *Routes, a l7.Announcement) {
+	a.Rule = bpf.NoRule
+	r.Learn(&a)
+}
+
 // shop is a snapshot with two services, one of them in two cgroups, and the names of its routes.
 func shop() (*bpf.Snapshot, *Routes) {
-	names := newRoutes(always)
-	names.Learn(Announcement{Key: 1, Kind: l7.Server, Method: "GET", Path: "/users/42?token=secret"})
-	names.Learn(Announcement{Key: 2, Kind: l7.Server, Method: "GET", Path: "/buy/teapot", Rule: "/buy/{what}"})
-	names.Learn(Announcement{Key: 3, Kind: l7.Server, Method: "POST", Path: "/shop.v1.Stock/Get", GRPC: true})
-	names.Learn(Announcement{Key: 4, Kind: l7.Client, Method: "brew", Path: "/pot", Host: "tea:8080"})
+	names := newRoutes(always, ruleTemplates)
+	learn(names, l7.Announcement{Key: 1, Kind: l7.Server, Method: "GET", Path: "/users/42?token=secret"})
+	names.Learn(&l7.Announcement{Key: 2, Kind: l7.Server, Method: "GET", Path: "/buy/teapot", Rule: 4, Generation: 3})
+	learn(names, l7.Announcement{Key: 3, Kind: l7.Server, Method: "POST", Path: "/shop.v1.Stock/Get", GRPC: true})
+	learn(names, l7.Announcement{Key: 4, Kind: l7.Client, Method: "brew", Path: "/pot", Host: "tea:8080"})
 	const server, client = uint8(l7.Server), uint8(l7.Client)
 	get := func(route uint64, service uint16, outcome bpf.Outcome) bpf.SeriesKey {
 		return bpf.SeriesKey{Route: route, Service: service, Kind: server, Outcome: outcome}
@@ -197,8 +211,8 @@ func TestWhichRoutesAreLabels(t *testing.T) {
 
 func TestLearningRoutes(t *testing.T) {
 	var there bool
-	r := newRoutes(func(uint64) bool { return there })
-	r.Learn(Announcement{Key: 1, Kind: l7.Client, Method: "GET", Path: "/x"})
+	r := newRoutes(func(uint64) bool { return there }, ruleTemplates)
+	learn(r, l7.Announcement{Key: 1, Kind: l7.Client, Method: "GET", Path: "/x"})
 	if _, ok := r.Of(1); ok {
 		t.Error("a route that had gone has a name")
 	}
@@ -206,37 +220,40 @@ func TestLearningRoutes(t *testing.T) {
 	remote := netip.MustParseAddrPort("10.0.0.1:8080")
 	for _, c := range []struct {
 		what string
-		a    Announcement
+		a    l7.Announcement
 		want l7.Route
 	}{
 		{"a client's route says what it called",
-			Announcement{Kind: l7.Client, Method: "GET", Path: "/a/1", Host: "shop:81", Remote: remote},
+			l7.Announcement{Rule: bpf.NoRule, Kind: l7.Client, Method: "GET", Path: "/a/1", Host: "shop:81", Remote: remote},
 			l7.Route{Kind: l7.Client, Method: "GET", Template: "/a/{number}", Host: "shop", Port: 81}},
 		{"by its address where it named no host",
-			Announcement{Kind: l7.Client, Method: "GET", Path: "/a/1", Remote: remote},
+			l7.Announcement{Rule: bpf.NoRule, Kind: l7.Client, Method: "GET", Path: "/a/1", Remote: remote},
 			l7.Route{Kind: l7.Client, Method: "GET", Template: "/a/{number}", Host: "10.0.0.1", Port: 8080}},
 		{"a server's does not",
-			Announcement{Kind: l7.Server, Method: "get", Path: "/a/1", Host: "shop:81", Remote: remote},
+			l7.Announcement{Rule: bpf.NoRule, Kind: l7.Server, Method: "get", Path: "/a/1", Host: "shop:81", Remote: remote},
 			l7.Route{Kind: l7.Server, Method: "_OTHER", Template: "/a/{number}"}},
 		{"a rule's template comes before a guess",
-			Announcement{Kind: l7.Server, Method: "GET", Path: "/a/1", Rule: "/a/{id}"},
+			l7.Announcement{Rule: 5, Generation: 3, Kind: l7.Server, Method: "GET", Path: "/a/1"},
 			l7.Route{Kind: l7.Server, Method: "GET", Template: "/a/{id}", FromRule: true}},
+		{"unless the rules are too old to be known",
+			l7.Announcement{Rule: 5, Generation: 2, Kind: l7.Server, Method: "GET", Path: "/a/1"},
+			l7.Route{Kind: l7.Server, Method: "GET", Template: "/a/{number}"}},
 		{"bytes that are no UTF-8 are replaced",
-			Announcement{Kind: l7.Server, Method: "GET", Path: "/a\xff"},
+			l7.Announcement{Rule: bpf.NoRule, Kind: l7.Server, Method: "GET", Path: "/a\xff"},
 			l7.Route{Kind: l7.Server, Method: "GET", Template: "/a\uFFFD"}},
 		{"and long text is cut",
-			Announcement{Kind: l7.Server, Method: "GET", Path: "/" + strings.Repeat("a", 500)},
+			l7.Announcement{Rule: bpf.NoRule, Kind: l7.Server, Method: "GET", Path: "/" + strings.Repeat("a", 500)},
 			l7.Route{Kind: l7.Server, Method: "GET", Template: "/" + strings.Repeat("a", 252) + "…"}},
 	} {
 		c.a.Key = 2
-		r.Learn(c.a)
+		r.Learn(&c.a)
 		if got, ok := r.Of(2); !ok || *got != c.want {
 			t.Errorf("%s: %+v", c.what, got)
 		}
 	}
 	// What goes while a name is learned keeps the name that it had.
 	there = false
-	r.Learn(Announcement{Key: 2, Path: "/new"})
+	learn(r, l7.Announcement{Key: 2, Path: "/new"})
 	if got, _ := r.Of(2); !strings.HasPrefix(got.Template, "/aaa") {
 		t.Errorf("%+v", got)
 	}
@@ -276,6 +293,24 @@ func TestRequestMetricsAreDocumented(t *testing.T) {
 	for _, name := range redNames {
 		if !strings.Contains(string(text), "`"+name+"`") {
 			t.Errorf("docs/metrics.md does not define the label %s", name)
+		}
+	}
+}
+
+func TestSeriesBelongToTheirServices(t *testing.T) {
+	snap, names := shop()
+	made := 0
+	list := metricSeries(snap, names, func(s bpf.Service) *l7.Resource {
+		made++
+		return &l7.Resource{ServiceName: shopName(s)}
+	})
+	if len(list) != len(snap.Series) || made != 3 {
+		t.Errorf("%d series, %d resources", len(list), made)
+	}
+	for _, s := range list {
+		named := s.Series.Route != 0 && s.Series.Route != 99
+		if want := shopName(snap.Services[s.Service]); s.Resource.ServiceName != want || (s.Route != nil) != named {
+			t.Errorf("%+v belongs to %s, route %v", s.SeriesKey, s.Resource.ServiceName, s.Route)
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -13,22 +12,13 @@ import (
 // routeTextMax bounds what is kept of a template or a host, in bytes.
 const routeTextMax = 256
 
-// Announcement is what the kernel tells of a new route: the first exchange side that came by it.
-type Announcement struct {
-	Key    uint64
-	Kind   l7.Kind
-	Method string // as it was sent
-	Path   string // the target as it was sent
-	GRPC   bool
-	Host   string         // Host or :authority as it was sent
-	Remote netip.AddrPort // the span's peer; of a client the original destination
-	Rule   string         // the template of the rule that names the route, "" where none does
-}
-
 // Routes are the names of routes, by key. It is safe for concurrent use.
 type Routes struct {
 	// named tells the kernel that a name is known; it is false for a route that is not there any more.
 	named func(key uint64) bool
+	// template is that of the rule at a place of a generation of the rules, "" where it is not known any more; nil
+	// where no rules have one.
+	template func(generation uint32, rule uint16) string
 
 	mu    sync.RWMutex
 	names map[uint64]*routeEntry
@@ -46,16 +36,17 @@ type Decided struct {
 	Reason string
 }
 
-func newRoutes(named func(key uint64) bool) *Routes {
-	return &Routes{named: named, names: make(map[uint64]*routeEntry)}
+func newRoutes(named func(key uint64) bool, template func(generation uint32, rule uint16) string) *Routes {
+	return &Routes{named: named, template: template, names: make(map[uint64]*routeEntry)}
 }
 
 // Learn notes the name of a route and tells the kernel so. An announcement of a route that has gone since is nothing.
-func (r *Routes) Learn(a Announcement) {
-	e := &routeEntry{learned: time.Now(), route: l7.Route{
-		Kind: a.Kind, Method: l7.MethodName(a.Method), GRPC: a.GRPC, Template: routeText(a.Rule), FromRule: a.Rule != "",
-	}}
-	if a.Rule == "" {
+func (r *Routes) Learn(a *l7.Announcement) {
+	e := &routeEntry{learned: time.Now(), route: l7.Route{Kind: a.Kind, Method: l7.MethodName(a.Method), GRPC: a.GRPC}}
+	if a.Rule != bpf.NoRule && r.template != nil {
+		e.route.Template = routeText(r.template(a.Generation, a.Rule))
+	}
+	if e.route.FromRule = e.route.Template != ""; !e.route.FromRule {
 		e.route.Template = routeText(l7.Template(a.Path, a.GRPC))
 	}
 	if a.Kind == l7.Client {
