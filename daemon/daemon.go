@@ -251,16 +251,19 @@ func (d *Daemon) Close(ctx context.Context) error {
 	d.running.Wait()
 	// Both have to tell a collector something, which may be away: neither waits for the other.
 	var flushing sync.WaitGroup
-	var metricsErr error
 	if d.metrics != nil {
-		flushing.Go(func() { metricsErr = d.metrics.Close(ctx) })
+		flushing.Go(func() {
+			// Not every collector takes metrics; that of spans is still in order.
+			if err := d.metrics.Close(ctx); err != nil {
+				d.log.Warn("the last metrics are not delivered", "error", err)
+			}
+		})
 	}
 	if d.out.sink != nil {
 		errs = append(errs, d.out.sink.Close(ctx))
 		d.out.report(d.log)
 	}
 	flushing.Wait()
-	errs = append(errs, metricsErr)
 	if d.server != nil {
 		errs = append(errs, d.server.Close(ctx))
 	}

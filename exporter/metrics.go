@@ -224,7 +224,7 @@ func (m *Metrics) tell(err error) error {
 	m.mu.Unlock()
 	switch {
 	case text != "" && before == "":
-		m.cfg.Log.Warn("metrics are not delivered; what is counted goes with a later export", "endpoint", m.stats.Endpoint, "error", text)
+		m.cfg.Log.Warn("metrics are not delivered, what is counted goes with a later export; metrics.otlp: false sends none", "endpoint", m.stats.Endpoint, "error", text)
 	case text == "" && before != "":
 		m.cfg.Log.Info("metrics are delivered again", "endpoint", m.stats.Endpoint)
 	}
