@@ -61,6 +61,7 @@ func socketRoutes(b Backend, metrics http.Handler) *http.ServeMux {
 	mux.Handle("/v1/rates", methods{http.MethodGet: a.rates, http.MethodPut: a.setRates})
 	mux.Handle("/v1/pause", methods{http.MethodPost: change(b, b.Pause)})
 	mux.Handle("/v1/resume", methods{http.MethodPost: change(b, b.Resume)})
+	mux.Handle("/v1/top", get(a.top))
 	mux.Handle("/v1/traces", get(a.traces))
 	mux.Handle("/v1/traces/{id}", get(a.trace))
 	mux.Handle("/debug/pprof/", get(pprof.Index))

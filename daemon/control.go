@@ -21,6 +21,7 @@ func (d *Daemon) control(ctx context.Context) {
 		err := d.series.Read()
 		if err == nil {
 			d.routes.Forget(d.series.Snapshot())
+			d.top.forget(time.Now())
 		}
 		reading.tell(d, err)
 	}

@@ -46,6 +46,7 @@ type Daemon struct {
 	routes *Routes
 	// metrics is nil where none go out by OTLP.
 	metrics *exporter.Metrics
+	top     topWindow
 	pump    pump
 	taps    *tc.Taps
 	server  *admin.Server

@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -127,4 +129,12 @@ func (r *Routes) Forget(snap *bpf.Snapshot) {
 			delete(r.names, key)
 		}
 	}
+}
+
+// hostPort is what a client's route called, for people; "" of a server's.
+func hostPort(r *l7.Route) string {
+	if r.Host == "" || r.Port == 0 || r.Port == 80 {
+		return r.Host
+	}
+	return net.JoinHostPort(r.Host, strconv.Itoa(int(r.Port)))
 }

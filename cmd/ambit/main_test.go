@@ -21,6 +21,7 @@ type stage struct {
 	state admin.State
 	rates admin.Rates
 	asked int
+	top   admin.Top
 	width int
 	err   error
 }
@@ -49,6 +50,8 @@ func (s *stage) Resume(context.Context) error {
 }
 
 const traceID = "000102030405060708090a0b0c0d0e0f"
+
+func (s *stage) Top(context.Context) (admin.Top, error) { return s.top, s.err }
 
 func (s *stage) Traces(n int) ([]admin.TraceSummary, error) {
 	s.asked = n
