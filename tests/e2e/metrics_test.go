@@ -92,6 +92,13 @@ func TestMetrics(t *testing.T) {
 	if spans, counts := st.Settled(t); counts.Unsampled+uint64(len(spans)) != 2*exchanges {
 		t.Errorf("%d spans, %v", len(spans), counts)
 	}
+	var rows float64
+	for _, r := range st.Top(t).Rows {
+		rows += float64(r.Count)
+	}
+	if rows != 4*exchanges {
+		t.Errorf("top tells of %v exchange sides", rows)
+	}
 	later := st.Metrics(t)
 	for name, value := range got {
 		if strings.HasPrefix(name, "ambit_request_duration_seconds_count") && later[name] != 2*value {
