@@ -33,8 +33,8 @@ func (m methods) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func get(h http.HandlerFunc) methods { return methods{http.MethodGet: h} }
 
-// publicRoutes are what the TCP address shows: nothing that a request carried, and nothing that changes
-// anything.
+// publicRoutes are what the TCP address shows: of what a request carried nothing but the templates of paths that are
+// labels of metrics, and nothing that changes anything.
 func publicRoutes(b Backend, metrics http.Handler) *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", get(metrics.ServeHTTP))

@@ -1,6 +1,8 @@
 package admin
 
 import (
+	"os"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -41,6 +43,22 @@ func TestTop(t *testing.T) {
 	b.err = errStage
 	if _, err := c.Top(t.Context()); err == nil || err.Error() != errStage.Error() {
 		t.Errorf("%v", err)
+	}
+}
+
+// Every field has its definition, by its JSON name.
+func TestTopIsDocumented(t *testing.T) {
+	text, err := os.ReadFile("../docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, shown := range []reflect.Type{reflect.TypeFor[Top](), reflect.TypeFor[TopRow]()} {
+		for i := range shown.NumField() {
+			name, _, _ := strings.Cut(shown.Field(i).Tag.Get("json"), ",")
+			if !strings.Contains(string(text), "`"+name+"`") {
+				t.Errorf("docs/metrics.md does not define %s of %s", name, shown.Name())
+			}
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"ambit/admin"
+	_ "ambit/cmd/ambit/background"
 
 	tea "github.com/charmbracelet/bubbletea"
 	"github.com/urfave/cli/v2"

@@ -82,6 +82,14 @@ func (m *topModel) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		m.width, m.height = msg.Width, msg.Height
 		m.lay()
 	case tea.KeyMsg:
+		// What is typed quickly comes at once.
+		if msg.Type == tea.KeyRunes && len(msg.Runes) > 1 {
+			var commands []tea.Cmd
+			for _, r := range msg.Runes {
+				commands = append(commands, m.press(tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune{r}}))
+			}
+			return m, tea.Batch(commands...)
+		}
 		return m, m.press(msg)
 	}
 	return m, nil

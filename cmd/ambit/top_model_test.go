@@ -123,6 +123,7 @@ func TestTopFilters(t *testing.T) {
 	}{
 		{"by the route", []string{"/", "S", "t", "o", "c", "k"}, "backend", "/Stock_"},
 		{"the keys of commands are letters then", []string{"/", "q", "s", "r", "1"}, "", "/qsr1_"},
+		{"what is typed quickly is the same", []string{"/stock"}, "backend", "/stock_"},
 		{"enter ends the typing", []string{"/", "client", "enter", "r"}, "client", "/client  (esc: all)"},
 		{"backspace takes a letter", []string{"/", "frontendx", "backspace"}, "frontend frontend", "/frontend_"},
 		{"esc shows all again", []string{"/", "stock", "esc"}, "backend frontend client frontend", "s column  r direction  / filter  q end"},
