@@ -19,6 +19,8 @@ type Backend interface {
 	// Their context does not end with the caller's connection.
 	Pause(context.Context) error
 	Resume(context.Context) error
+	// Top tells of the routes. It may take a second.
+	Top(context.Context) (Top, error)
 	// Traces returns the latest n, newest first.
 	Traces(n int) ([]TraceSummary, error)
 	// Trace returns the one trace whose ID begins with these hex digits; width is the columns of its waterfall,

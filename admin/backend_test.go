@@ -18,6 +18,7 @@ type stage struct {
 	rates   Rates
 	traces  []TraceSummary
 	trace   TraceDetail
+	top     Top
 	err     error // of everything that can fail
 	asked   int   // n of the last Traces
 	width   int   // of the last Trace
@@ -63,6 +64,8 @@ func (s *stage) become(state State) error {
 	}
 	return s.err
 }
+
+func (s *stage) Top(context.Context) (Top, error) { return s.top, s.err }
 
 func (s *stage) Traces(n int) ([]TraceSummary, error) {
 	s.asked = n

@@ -86,6 +86,11 @@ func (c *Client) change(ctx context.Context, path string) (State, error) {
 	return a.State, err
 }
 
+// Top returns the routes; it may take a second.
+func (c *Client) Top(ctx context.Context) (t Top, err error) {
+	return t, c.call(ctx, http.MethodGet, "/v1/top", nil, &t)
+}
+
 // Traces returns the latest n traces, 1 to MaxTraces, newest first.
 func (c *Client) Traces(ctx context.Context, n int) (t []TraceSummary, err error) {
 	return t, c.call(ctx, http.MethodGet, "/v1/traces?n="+strconv.Itoa(n), nil, &t)

@@ -33,8 +33,8 @@ func (m methods) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func get(h http.HandlerFunc) methods { return methods{http.MethodGet: h} }
 
-// publicRoutes are what the TCP address shows: nothing that a request carried, and nothing that changes
-// anything.
+// publicRoutes are what the TCP address shows: of what a request carried nothing but the templates of paths that are
+// labels of metrics, and nothing that changes anything.
 func publicRoutes(b Backend, metrics http.Handler) *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", get(metrics.ServeHTTP))
@@ -61,6 +61,7 @@ func socketRoutes(b Backend, metrics http.Handler) *http.ServeMux {
 	mux.Handle("/v1/rates", methods{http.MethodGet: a.rates, http.MethodPut: a.setRates})
 	mux.Handle("/v1/pause", methods{http.MethodPost: change(b, b.Pause)})
 	mux.Handle("/v1/resume", methods{http.MethodPost: change(b, b.Resume)})
+	mux.Handle("/v1/top", get(a.top))
 	mux.Handle("/v1/traces", get(a.traces))
 	mux.Handle("/v1/traces/{id}", get(a.trace))
 	mux.Handle("/debug/pprof/", get(pprof.Index))

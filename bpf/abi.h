@@ -17,7 +17,7 @@ struct endpoint {
 	__u8 addr[16]; /* network byte order */
 	__u16 port;
 	__u8 pad[6];
-};
+} __attribute__((aligned(8))); /* as it is: clang would take two, and copy addresses in pieces of that */
 
 /* The two ends of a connection. The index of every array of sides. */
 enum side_index {
@@ -216,21 +216,6 @@ enum stat {
 	STAT_UNCOUNTED, /* exchange sides that no counter took */
 	STAT_HPACK_LIMIT, /* header blocks that were given up: too long, or a field that no carry holds */
 	STATS,
-};
-
-#define RED_CLASSES 6 /* no status, 1xx, 2xx, 3xx, 4xx, 5xx */
-/*
- * Latency in two steps per octave from 1 us: bucket 0 is below 1 us; bucket 1 + 2*o + s is at least
- * 2^o * (1 + s/2) us; the last one has no upper end (26 octaves: 67 s).
- */
-#define RED_BUCKETS 54
-#define RED_SERVICES 512
-
-/* RED counters of one service, kind (enum side_index) and class: index (service * SIDES + kind) * RED_CLASSES + class. */
-struct red {
-	__u64 errors; /* errors by the semantic conventions */
-	__u64 sum_ns;
-	__u64 buckets[RED_BUCKETS]; /* their sum is the number of exchange sides; 32 bits would be full in a day */
 };
 
 enum tap_program {

@@ -462,13 +462,6 @@ const (
 	ambitReasonREASON_ANOMALY ambitReason = 7
 )
 
-type ambitRed struct {
-	_       structs.HostLayout
-	Errors  uint64
-	SumNs   uint64
-	Buckets [54]uint64
-}
-
 type ambitRoute struct {
 	_           structs.HostLayout
 	Key         uint64
@@ -744,7 +737,6 @@ const (
 	ambitMapRates                = "rates"
 	ambitMapRecords              = "records"
 	ambitMapRedirects            = "redirects"
-	ambitMapReds                 = "reds"
 	ambitMapRouteCounts          = "route_counts"
 	ambitMapRoutes               = "routes"
 	ambitMapRuleSets             = "rule_sets"
@@ -888,7 +880,6 @@ type ambitMapSpecs struct {
 	Rates           *ebpf.MapSpec `ebpf:"rates"`
 	Records         *ebpf.MapSpec `ebpf:"records"`
 	Redirects       *ebpf.MapSpec `ebpf:"redirects"`
-	Reds            *ebpf.MapSpec `ebpf:"reds"`
 	RouteCounts     *ebpf.MapSpec `ebpf:"route_counts"`
 	Routes          *ebpf.MapSpec `ebpf:"routes"`
 	RuleSets        *ebpf.MapSpec `ebpf:"rule_sets"`
@@ -990,7 +981,6 @@ type ambitMaps struct {
 	Rates           *ebpf.Map `ebpf:"rates"`
 	Records         *ebpf.Map `ebpf:"records"`
 	Redirects       *ebpf.Map `ebpf:"redirects"`
-	Reds            *ebpf.Map `ebpf:"reds"`
 	RouteCounts     *ebpf.Map `ebpf:"route_counts"`
 	Routes          *ebpf.Map `ebpf:"routes"`
 	RuleSets        *ebpf.Map `ebpf:"rule_sets"`
@@ -1026,7 +1016,6 @@ func (m *ambitMaps) Close() error {
 		m.Rates,
 		m.Records,
 		m.Redirects,
-		m.Reds,
 		m.RouteCounts,
 		m.Routes,
 		m.RuleSets,

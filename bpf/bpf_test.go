@@ -103,15 +103,6 @@ func TestWhoIsTrusted(t *testing.T) {
 	}
 }
 
-func TestOctaves(t *testing.T) {
-	buckets := make([]uint64, 54)
-	buckets[0], buckets[1], buckets[2], buckets[3], buckets[53] = 1, 2, 3, 4, 5
-	got := octaves(buckets)
-	if got[0] != 1 || got[1] != 5 || got[2] != 4 || got[REDOctaves-1] != 5 {
-		t.Errorf("%v", got)
-	}
-}
-
 func TestRecordsOfAnotherSizeAreRefused(t *testing.T) {
 	var r Record
 	for _, size := range []int{0, headSize - 1, recordSize + 1} {

@@ -436,7 +436,8 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, RED_SERVICES * SIDES);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, SERVICES_MAX * SIDES);
 	__type(key, __u32);
 	__type(value, struct route_count);
 } route_counts SEC(".maps");
@@ -464,10 +465,10 @@ struct {
 	__type(value, __u64);
 } stats SEC(".maps");
 
-/* Services that have had traffic; the value is the index of their RED counters. */
+/* Services that have had traffic; the value is the number by which decisions and counters know them. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, RED_SERVICES);
+	__uint(max_entries, SERVICES_MAX);
 	__type(key, struct service_key);
 	__type(value, __u32);
 } services SEC(".maps");
@@ -479,13 +480,6 @@ struct {
 	__type(key, __u32);
 	__type(value, __u32);
 } service_count SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, RED_SERVICES * SIDES * RED_CLASSES);
-	__type(key, __u32);
-	__type(value, struct red);
-} reds SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

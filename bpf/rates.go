@@ -63,6 +63,9 @@ func (k *Kernel) fillCounters() error {
 	for side := range Sides {
 		for class := range uint16(6) {
 			s := ambitSeries{Route: OtherRoute(0, side), Kind: uint8(side), Outcome: outcomeClass + class, Other: 1}
+			if class == 0 || class == 5 || class == 4 && side == SideOpener {
+				s.Error = 1
+			}
 			if err := k.objs.Counters.Put(seriesKey(s.Route, s.Outcome), s); err != nil {
 				return fmt.Errorf("make the counters of other services: %w", err)
 			}

@@ -184,6 +184,7 @@ struct route {
 #define ROUTES_OF_KIND (ROUTES_MAX / 2)
 #define ROUTE_SLOTS 4
 #define ROUTE_BUCKETS 2048 /* twice as many slots as routes */
+#define SERVICES_MAX 512 /* 0 stands for what is of none, or of too many */
 #define ROUTES_OF_SERVICE 256 /* of one kind */
 
 /* A route is in bucket (key >> 1) % ROUTE_BUCKETS or (key >> 32) % ROUTE_BUCKETS. */

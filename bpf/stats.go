@@ -167,8 +167,9 @@ func (k *Kernel) Maps() ([]MapInfo, error) {
 		{"listeners", m.Listeners}, {"redirects", m.Redirects},
 		{"tapped", m.Tapped}, {"cidrs", m.Cidrs}, {"excluded_cgroups", m.ExcludedCgroups},
 		{"excluded_ports", m.ExcludedPorts}, {"rates", m.Rates}, {"rule_sets", m.RuleSets}, {"actions", m.Actions},
-		{"subjects", m.Subjects}, {"routes", m.Routes}, {"route_counts", m.RouteCounts}, {"counters", m.Counters}, {"budgets", m.Budgets}, {"stats", m.Stats}, {"services", m.Services},
-		{"service_count", m.ServiceCount}, {"reds", m.Reds}, {"records", m.Records}, {"taps", m.Taps},
+		{"subjects", m.Subjects}, {"routes", m.Routes}, {"route_counts", m.RouteCounts}, {"counters", m.Counters}, {"budgets", m.Budgets},
+		{"stats", m.Stats}, {"services", m.Services},
+		{"service_count", m.ServiceCount}, {"records", m.Records}, {"taps", m.Taps},
 	} {
 		info, err := e.m.Info()
 		if err != nil {

@@ -35,6 +35,7 @@ type Config struct {
 	RingSize int64
 	Export   ExportConfig
 	Store    StoreConfig
+	Metrics  MetricsConfig
 	Log      LogConfig
 	// Live is "on", "off" or "auto": see ShowLive.
 	Live string
@@ -95,6 +96,16 @@ type ExportConfig struct {
 type StoreConfig struct {
 	MaxTraces int
 	MaxBytes  int64
+}
+
+// MetricsConfig says what is told of every request, kept or not.
+type MetricsConfig struct {
+	// Routes is "all", "rules" or "none": which templates are the label route of /metrics.
+	Routes string
+	// OTLP sends metrics to the collector that spans are sent to.
+	OTLP bool
+	// GuessedRoute sends a guessed template as http.route too.
+	GuessedRoute bool
 }
 
 // LogConfig says what is logged, and how.

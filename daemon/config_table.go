@@ -200,6 +200,21 @@ var table = []Setting{
 		binding: one(func(c *Config) *int64 { return &c.Store.MaxBytes }, sizeIn(64*kib, gib)),
 	},
 	{
+		Key: "metrics.routes", Flag: "metrics-routes", Default: "all",
+		Usage:   "templates that are labels of /metrics: guessed ones too, only those that rules give, or none",
+		binding: one(func(c *Config) *string { return &c.Metrics.Routes }, oneOf("all", "rules", "none")),
+	},
+	{
+		Key: "metrics.otlp", Flag: "metrics-otlp", Default: "true",
+		Usage:   "send metrics of every request to the OTLP collector, where an endpoint is set",
+		binding: one(func(c *Config) *bool { return &c.Metrics.OTLP }, trueOrFalse),
+	},
+	{
+		Key: "metrics.guessed_route", Flag: "metrics-guessed-route", Default: "false",
+		Usage:   "send a guessed template as http.route, which is for those that rules give",
+		binding: one(func(c *Config) *bool { return &c.Metrics.GuessedRoute }, trueOrFalse),
+	},
+	{
 		Key: "log.level", Flag: "log-level", Default: "info",
 		Usage:   "least severe messages that are logged",
 		binding: one(logLevel, level),

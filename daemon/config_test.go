@@ -35,10 +35,11 @@ func TestDefaults(t *testing.T) {
 		Peers:        []netip.Prefix{},
 		TrustContext: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")},
 		IDKey:        IDKey([]byte("ambit-public-key")), MaxConnections: 65536, MaxHTTP2Connections: 4096, RingSize: 4 << 20,
-		Export: ExportConfig{QueueBytes: 4 << 20, BatchSpans: 2048, BatchWait: time.Second, RetryFor: 5 * time.Minute, FlushTimeout: 4 * time.Second},
-		Store:  StoreConfig{MaxTraces: 1000, MaxBytes: 4 << 20},
-		Log:    LogConfig{Level: slog.LevelInfo, Format: "text"},
-		Live:   "auto",
+		Export:  ExportConfig{QueueBytes: 4 << 20, BatchSpans: 2048, BatchWait: time.Second, RetryFor: 5 * time.Minute, FlushTimeout: 4 * time.Second},
+		Store:   StoreConfig{MaxTraces: 1000, MaxBytes: 4 << 20},
+		Metrics: MetricsConfig{Routes: "all", OTLP: true},
+		Log:     LogConfig{Level: slog.LevelInfo, Format: "text"},
+		Live:    "auto",
 	}
 	got, origins, err := Load(Sources{})
 	if err != nil {
@@ -65,7 +66,8 @@ func TestEverySettingFromEverySource(t *testing.T) {
 		"exclude.cgroups": "/a.slice,/b.slice/c", "capture.query": "none", "capture.grpc_message": "false", "capture.content_type": "true", "idle_limit": "90s", "peers": "10.0.0.0/8,fd00::1",
 		"trust_context": "192.168.0.0/16", "id_key": "00112233445566778899aabbccddeeff", "max_connections": "1000", "max_http2_connections": "500",
 		"ring_size": "1MiB", "export.queue_bytes": "1048577", "export.retry_for": "1m", "export.batch_spans": "8", "export.batch_wait": "20ms",
-		"export.flush_timeout": "1s", "store.max_traces": "5", "store.max_bytes": "1GiB", "log.level": "debug",
+		"export.flush_timeout": "1s", "store.max_traces": "5", "store.max_bytes": "1GiB", "metrics.routes": "rules",
+		"metrics.otlp": "false", "metrics.guessed_route": "true", "log.level": "debug",
 		"log.format": "json", "live": "off",
 	}
 	for _, s := range Settings() {

@@ -5,21 +5,37 @@ import (
 	"time"
 )
 
-// control does what is due every second: it ends exchanges past the idle limit.
+// control does what is due every second: it ends exchanges past the idle limit, and adds up what the kernel counted.
 func (d *Daemon) control(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	failing := false
+	sweeping := troubled{"idle exchanges are not ended for now", false}
+	reading := troubled{"the counters of routes are not read for now", false}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		err := d.kernel.Sweep()
-		if err != nil && !failing {
-			d.log.Warn("idle exchanges are not ended for now", "error", err)
+		sweeping.tell(d, d.kernel.Sweep())
+		err := d.series.Read()
+		if err == nil {
+			d.routes.Forget(d.series.Snapshot())
+			d.top.forget(time.Now())
 		}
-		failing = err != nil
+		reading.tell(d, err)
 	}
+}
+
+// troubled is something that is tried again and again, and whose trouble is logged once.
+type troubled struct {
+	message string
+	failing bool
+}
+
+func (t *troubled) tell(d *Daemon, err error) {
+	if err != nil && !t.failing {
+		d.log.Warn(t.message, "error", err)
+	}
+	t.failing = err != nil
 }

@@ -2,7 +2,8 @@
 // exporter together, and answers the local API.
 //
 //	bpf.Reader -> l7.Assemble -> meta.Enrich -> exporter.Add     pump.go, one goroutine
-//	bpf.Sweep, every second                                      control.go, one goroutine
+//	bpf.Sweep, bpf.SeriesReader, every second                    control.go, one goroutine
+//	exporter.Metrics                                             metrics.go, its own goroutine
 //	tc.Taps                                                      its own goroutine
 //	admin.Server -> Daemon                                       backend.go, status.go, pause.go
 package daemon
@@ -22,6 +23,7 @@ import (
 
 	"ambit/admin"
 	"ambit/bpf"
+	"ambit/exporter"
 	"ambit/meta"
 	"ambit/tc"
 
@@ -40,9 +42,14 @@ type Daemon struct {
 	kernel *bpf.Kernel
 	out    output
 	reader *bpf.Reader
-	pump   pump
-	taps   *tc.Taps
-	server *admin.Server
+	series *bpf.SeriesReader
+	routes *Routes
+	// metrics is nil where none go out by OTLP.
+	metrics *exporter.Metrics
+	top     topWindow
+	pump    pump
+	taps    *tc.Taps
+	server  *admin.Server
 
 	state atomic.Value // admin.State
 	// change serialises Pause, Resume and Close.
@@ -95,7 +102,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Daemon, err erro
 	// The API comes before the kernel: an address in use is found before anything is attached.
 	d.server, err = admin.Listen(admin.Config{
 		Address: cfg.Admin.Address, Socket: cfg.Admin.Socket,
-		Collectors: []prometheus.Collector{redCollector{d}}, Log: log,
+		Collectors: []prometheus.Collector{redCollector{d}, pointsCollector{d}}, Log: log,
 	}, d)
 	if err != nil {
 		return nil, err
@@ -119,6 +126,9 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Daemon, err erro
 		return nil, err
 	}
 	d.begin()
+	if err := d.beginMetrics(ctx); err != nil {
+		return nil, err
+	}
 	// Loading needs more memory than running does: give it back now, not minutes later.
 	debug.FreeOSMemory()
 	d.state.Store(admin.Tracing)
@@ -145,8 +155,14 @@ func (d *Daemon) load() error {
 	if err != nil {
 		return err
 	}
-	d.reader, err = d.kernel.Reader()
-	return err
+	if d.reader, err = d.kernel.Reader(); err != nil {
+		return err
+	}
+	if d.series, err = d.kernel.Series(); err != nil {
+		return err
+	}
+	d.routes = newRoutes(d.series.Name, nil)
+	return nil
 }
 
 func (d *Daemon) excludedCgroups() ([]bpf.Cgroup, error) {
@@ -210,6 +226,7 @@ func (d *Daemon) untap(n tc.NetNS) {
 func (d *Daemon) begin() {
 	ctx, cancel := context.WithCancel(context.Background())
 	d.stop = cancel
+	d.pump.routes, d.pump.exemplars = d.routes, exporter.NewExemplars()
 	d.pump.start(d.reader, d.meta, d.out.sink, d.log, &d.running)
 	d.running.Go(func() { d.control(ctx) })
 }
@@ -233,12 +250,26 @@ func (d *Daemon) Close(ctx context.Context) error {
 		errs = append(errs, d.reader.Close())
 	}
 	d.running.Wait()
+	// Both have to tell a collector something, which may be away: neither waits for the other.
+	var flushing sync.WaitGroup
+	if d.metrics != nil {
+		flushing.Go(func() {
+			// Not every collector takes metrics; that of spans is still in order.
+			if err := d.metrics.Close(ctx); err != nil {
+				d.log.Warn("the last metrics are not delivered", "error", err)
+			}
+		})
+	}
 	if d.out.sink != nil {
 		errs = append(errs, d.out.sink.Close(ctx))
 		d.out.report(d.log)
 	}
+	flushing.Wait()
 	if d.server != nil {
 		errs = append(errs, d.server.Close(ctx))
+	}
+	if d.series != nil {
+		errs = append(errs, d.series.Close())
 	}
 	if d.kernel != nil {
 		errs = append(errs, d.kernel.Close())

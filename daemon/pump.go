@@ -18,6 +18,9 @@ import (
 
 // pump takes records from the ring buffer, makes spans of them and hands them on. One goroutine runs it.
 type pump struct {
+	// routes learn the names of new routes, exemplars the latest span of each.
+	routes    *Routes
+	exemplars *exporter.Exemplars
 	// idle is signalled whenever the ring buffer was found empty.
 	idle chan struct{}
 	// spans counts what was handed to the sink; repaired is l7's.
@@ -45,6 +48,7 @@ func (p *pump) run(reader *bpf.Reader, m *meta.Meta, sink exporter.Sink) error {
 	assembler := l7.NewAssembler()
 	var record bpf.Record
 	var spans [bpf.Sides]l7.Span
+	var announced [bpf.Sides]l7.Announcement
 	var clock int64
 	var setAt uint64
 	for {
@@ -63,14 +67,28 @@ func (p *pump) run(reader *bpf.Reader, m *meta.Meta, sink exporter.Sink) error {
 		if record.EndNs >= setAt+uint64(clockEvery) || record.EndNs < setAt {
 			clock, setAt = clockOffset(), record.EndNs
 		}
+		for i := range l7.Announcements(&record, &announced) {
+			p.routes.Learn(&announced[i])
+		}
 		n := assembler.Assemble(&record, clock, &spans)
 		for i := range n {
 			m.Enrich(&spans[i])
+			p.note(&record, &spans[i])
 			sink.Add(&spans[i])
 		}
 		p.spans.Add(uint64(n))
 		p.repaired.Store(assembler.Repaired)
 	}
+}
+
+// note tells the metrics of a span that was kept.
+func (p *pump) note(record *bpf.Record, span *l7.Span) {
+	d := &record.Decision[span.Kind]
+	if d.Route == 0 {
+		return
+	}
+	p.exemplars.Note(d.Route, bpf.Outcome(d.Outcome), span)
+	p.routes.Decide(d.Route, Decided{Reason: span.Reason.String()})
 }
 
 // drain waits until what the kernel submitted so far has been taken.

@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	colmetricspb "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
 	coltracepb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
@@ -42,7 +43,7 @@ const (
 type answer struct {
 	verdict  verdict
 	throttle time.Duration // it asks to wait so long before the next attempt; 0 is nothing asked
-	rejected int64         // spans, of a batch delivered in part
+	rejected int64         // spans or data points, of a request delivered in part
 	text     string        // its message, "" is none
 }
 
@@ -85,16 +86,14 @@ func newClient(set settings) (otlptrace.Client, func()) {
 }
 
 func newGRPCClient(set settings) otlptrace.Client {
-	connect := grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: connectTimeout}
-	connect.Backoff.MaxDelay = reconnectDelay
 	opts := []otlptracegrpc.Option{
 		otlptracegrpc.WithRetry(otlptracegrpc.RetryConfig{Enabled: false}),
 		otlptracegrpc.WithTimeout(set.timeout),
 		otlptracegrpc.WithDialOption(
 			grpc.WithChainUnaryInterceptor(sendPayload, readGRPCAnswer),
 			grpc.WithDefaultCallOptions(grpc.ForceCodecV2(newPayloadCodec())),
-			grpc.WithConnectParams(connect),
-			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingInterval, Timeout: unackedTimeout}),
+			connectOptions(),
+			keepaliveOptions(),
 		),
 	}
 	if u := set.endpoint; u != nil {
@@ -105,6 +104,16 @@ func newGRPCClient(set settings) otlptrace.Client {
 		}
 	}
 	return otlptracegrpc.NewClient(opts...)
+}
+
+func connectOptions() grpc.DialOption {
+	connect := grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: connectTimeout}
+	connect.Backoff.MaxDelay = reconnectDelay
+	return grpc.WithConnectParams(connect)
+}
+
+func keepaliveOptions() grpc.DialOption {
+	return grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingInterval, Timeout: unackedTimeout})
 }
 
 // sendPayload puts the payload in the place of the client's message.
@@ -124,8 +133,11 @@ func readGRPCAnswer(ctx context.Context, method string, req, reply any, cc *grpc
 	}
 	if err == nil {
 		a.verdict = delivered
-		if r, ok := reply.(*coltracepb.ExportTraceServiceResponse); ok {
+		switch r := reply.(type) {
+		case *coltracepb.ExportTraceServiceResponse:
 			a.partial(r)
+		case *colmetricspb.ExportMetricsServiceResponse:
+			a.rejected, a.text = r.GetPartialSuccess().GetRejectedDataPoints(), r.GetPartialSuccess().GetErrorMessage()
 		}
 		return nil
 	}
@@ -198,6 +210,7 @@ func (t answerTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return resp, nil
 	}
 	a.verdict = delivered
+	// On the wire the answer to metrics is the same message.
 	var r coltracepb.ExportTraceServiceResponse
 	if resp.Header.Get("Content-Type") == "application/json" {
 		err = protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(body, &r)

@@ -35,14 +35,26 @@ type settings struct {
 	tls      *tls.Config   // from the certificate variables, nil where none is set
 }
 
-// environment looks a variable up, as os.Getenv does.
-type environment func(name string) string
+// environment is OpenTelemetry's variables for one signal.
+type environment struct {
+	signal string                   // as it is in the names of its own variables
+	get    func(name string) string // looks a variable up, as os.Getenv does
+}
 
-// variable returns the value of OTEL_EXPORTER_OTLP_TRACES_suffix, or else of OTEL_EXPORTER_OTLP_suffix, and
+func forTraces(get func(string) string) environment  { return environment{"TRACES", get} }
+func forMetrics(get func(string) string) environment { return environment{"METRICS", get} }
+
+// prefixes are what the names of variables begin with, the signal's own first.
+func (env environment) prefixes() [2]string {
+	return [2]string{"OTEL_EXPORTER_OTLP_" + env.signal + "_", "OTEL_EXPORTER_OTLP_"}
+}
+
+// variable returns the value of OTEL_EXPORTER_OTLP_signal_suffix, or else of OTEL_EXPORTER_OTLP_suffix, and
 // which of them it is; an empty one is as good as none.
 func (env environment) variable(suffix string) (name, value string) {
-	for _, name := range []string{"OTEL_EXPORTER_OTLP_TRACES_" + suffix, "OTEL_EXPORTER_OTLP_" + suffix} {
-		if v := strings.TrimSpace(env(name)); v != "" {
+	for _, prefix := range env.prefixes() {
+		name := prefix + suffix
+		if v := strings.TrimSpace(env.get(name)); v != "" {
 			return name, v
 		}
 	}
@@ -51,7 +63,7 @@ func (env environment) variable(suffix string) (name, value string) {
 
 // EndpointVariable is the name of the environment variable that says where to send spans, "" if none does.
 func EndpointVariable() string {
-	name, _ := environment(os.Getenv).variable("ENDPOINT")
+	name, _ := forTraces(os.Getenv).variable("ENDPOINT")
 	return name
 }
 
@@ -65,7 +77,7 @@ type Setting struct {
 // Settings tells how spans are sent to an endpoint, which is as in OTLPConfig, where getenv returns the variables.
 // Its error is the one that NewOTLP would have.
 func Settings(endpoint string, getenv func(name string) string) ([]Setting, error) {
-	env := environment(getenv)
+	env := forTraces(getenv)
 	set, err := env.resolve(&OTLPConfig{Endpoint: endpoint})
 	if err != nil {
 		return nil, err
@@ -110,7 +122,7 @@ func maskHeaders(v string) string {
 }
 
 // resolve reads the environment and what cfg overrides of it.
-func resolve(cfg *OTLPConfig) (settings, error) { return environment(os.Getenv).resolve(cfg) }
+func resolve(cfg *OTLPConfig) (settings, error) { return forTraces(os.Getenv).resolve(cfg) }
 
 func (env environment) resolve(cfg *OTLPConfig) (settings, error) {
 	insecure, err := env.readInsecure()
@@ -310,9 +322,10 @@ func (env environment) readTLS() (*tls.Config, error) {
 		}
 	}
 	// The two make a pair within one prefix, as the clients have it.
-	for _, prefix := range []string{"OTEL_EXPORTER_OTLP_", "OTEL_EXPORTER_OTLP_TRACES_"} {
-		cert := strings.TrimSpace(env(prefix + "CLIENT_CERTIFICATE"))
-		key := strings.TrimSpace(env(prefix + "CLIENT_KEY"))
+	prefixes := env.prefixes()
+	for _, prefix := range []string{prefixes[1], prefixes[0]} {
+		cert := strings.TrimSpace(env.get(prefix + "CLIENT_CERTIFICATE"))
+		key := strings.TrimSpace(env.get(prefix + "CLIENT_KEY"))
 		if cert == "" && key == "" {
 			continue
 		}
@@ -331,11 +344,24 @@ func (env environment) readTLS() (*tls.Config, error) {
 	return &cfg, nil
 }
 
+// Paths of the signals below a base URL.
+const (
+	tracesSuffix  = "/v1/traces"
+	metricsSuffix = "/v1/metrics"
+)
+
 // tracesPath is the path for spans below a base URL, as OTEL_EXPORTER_OTLP_ENDPOINT has it.
 func tracesPath(base string) string {
-	const traces = "/v1/traces"
-	if base = path.Clean("/" + base); strings.HasSuffix(base, traces) {
+	if base = path.Clean("/" + base); strings.HasSuffix(base, tracesSuffix) {
 		return base
 	}
-	return path.Join(base, traces)
+	return path.Join(base, tracesSuffix)
+}
+
+// metricsPath is the same for metrics, also where the path of spans is given.
+func metricsPath(base string) string {
+	if base = path.Clean("/" + base); strings.HasSuffix(base, metricsSuffix) {
+		return base
+	}
+	return path.Join("/", strings.TrimSuffix(base, tracesSuffix), metricsSuffix)
 }

@@ -89,7 +89,6 @@ __noinline int conclude(struct flow *f, struct exchange *ex, __u32 ending, __u64
 			ex->request_body = f->half[SIDE_OPENER].body;
 	}
 	see(ex);
-	red_count(ex);
 	/* A head that the connection's end cut off still gets its decision. */
 	if (!ex->generation) {
 		if (ex->flags & EXCHANGE_HEAD_DONE)

@@ -3,7 +3,7 @@
 #ifndef AMBIT_ROUTES_H
 #define AMBIT_ROUTES_H
 
-#include "red.h"
+#include "outcome.h"
 #include "rules.h"
 
 /* What one side counts as. An exchange whose path nobody knows has the path of no segments, and counts as "other". */
@@ -201,6 +201,32 @@ __noinline __u64 make_series(struct exchange *ex, __u32 side, __u64 route)
 	/* Made at the start, so they are always there. */
 	d->outcome = OUTCOME_CLASS + status_class(ex);
 	return other_route(0, side & 1);
+}
+
+/* 1 where a is above b; both below 2^63. Without a branch, of which the verifier would follow both ways. */
+static always_inline __u32 above(__u64 a, __u64 b)
+{
+	return (b - a) >> 63;
+}
+
+/* Of a number below 2^63; of 0 it is 0. */
+static always_inline __u32 log2_floor(__u64 v)
+{
+	__u32 n = above(v, 0xffffffff) << 5, more;
+
+	v >>= n;
+	more = above(v, 0xffff) << 4;
+	v >>= more;
+	n += more;
+	more = above(v, 0xff) << 3;
+	v >>= more;
+	n += more;
+	more = above(v, 0xf) << 2;
+	v >>= more;
+	n += more;
+	more = above(v, 3) << 1;
+	v >>= more;
+	return n + more + above(v, 1);
 }
 
 /* ns in units of 2^-30 s, with 27 bits behind the point of 2^30 / 10^9. */

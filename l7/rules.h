@@ -289,7 +289,7 @@ static always_inline void collect_side(struct subject *s, const struct exchange 
 	s->rows = s->shared_rows;
 	add_row(s, r->kind_row[side & 1]);
 	opaque(service);
-	if (service < RED_SERVICES)
+	if (service < SERVICES_MAX)
 		add_row(s, r->service_row[service]);
 	if (looks_at(r, MATCH_CLIENT)) {
 		__u64 h = mix(mix(r->seed, *(__u64 *)client->addr), *(__u64 *)(client->addr + 8));

@@ -16,7 +16,7 @@
 #define AMBIT_SAMPLE_H
 
 #include "identity.h"
-#include "red.h"
+#include "outcome.h"
 #include "routes.h"
 #include "rules.h"
 #include "valve.h"

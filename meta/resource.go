@@ -151,6 +151,10 @@ func (m *Meta) ServiceName(o l7.Owner) string {
 	})
 }
 
+// Resource describes the service of an owner without a process, as the kernel's counters have it: what all that it counts
+// for have in common. The pointer is the same for as long as it is cached. It does not block for longer than 50 ms.
+func (m *Meta) Resource(o l7.Owner) *l7.Resource { return m.resource(&o) }
+
 // instanceSpace is the namespace that the semantic conventions give for service.instance.id.
 var instanceSpace = [16]byte{0x4d, 0x63, 0x00, 0x9a, 0x8d, 0x0f, 0x11, 0xee, 0xaa, 0xd7, 0x4c, 0x79, 0x6e, 0xd8, 0xe3, 0x20}
 

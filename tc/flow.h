@@ -203,12 +203,12 @@ static always_inline __u32 service_of(const struct party *p)
 	if (known)
 		return *known;
 	__u32 *handed_out = bpf_map_lookup_elem(&service_count, &zero);
-	if (!handed_out || *handed_out >= RED_SERVICES - 1) {
+	if (!handed_out || *handed_out >= SERVICES_MAX - 1) {
 		count(STAT_SERVICES_FULL);
 		return 0;
 	}
 	__u32 index = __sync_fetch_and_add(handed_out, 1) + 1;
-	if (index >= RED_SERVICES)
+	if (index >= SERVICES_MAX)
 		return 0;
 	/* Two CPUs may hand out two indexes for one service: the first stays, the other is never used. */
 	bpf_map_update_elem(&services, &key, &index, BPF_NOEXIST);

@@ -52,7 +52,7 @@ func (p *program) app() *cli.App {
 		Flags:     []cli.Flag{&cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true}},
 		Commands: []*cli.Command{
 			p.runCommand(), p.configCommand(),
-			p.statusCommand(), p.ratesCommand(), p.pauseCommand(), p.resumeCommand(), p.tracesCommand(),
+			p.statusCommand(), p.ratesCommand(), p.pauseCommand(), p.resumeCommand(), p.tracesCommand(), p.topCommand(),
 			p.versionCommand(),
 		},
 		Action:         p.noCommand,

@@ -21,6 +21,7 @@ type stage struct {
 	state admin.State
 	rates admin.Rates
 	asked int
+	top   admin.Top
 	width int
 	err   error
 }
@@ -49,6 +50,8 @@ func (s *stage) Resume(context.Context) error {
 }
 
 const traceID = "000102030405060708090a0b0c0d0e0f"
+
+func (s *stage) Top(context.Context) (admin.Top, error) { return s.top, s.err }
 
 func (s *stage) Traces(n int) ([]admin.TraceSummary, error) {
 	s.asked = n
@@ -101,7 +104,7 @@ func TestHelp(t *testing.T) {
 		if r.code != 0 || !strings.Contains(r.out, "USAGE:") {
 			t.Errorf("%q: %+v", args, r)
 		}
-		for _, command := range []string{"run", "config", "status", "rates", "pause", "resume", "traces", "version"} {
+		for _, command := range []string{"run", "config", "status", "rates", "pause", "resume", "traces", "top", "version"} {
 			if !strings.Contains(r.out, "\n   "+command+" ") {
 				t.Errorf("%q: no %s in\n%s", args, command, r.out)
 			}
@@ -195,7 +198,7 @@ func TestConfig(t *testing.T) {
 }
 
 func TestCommandsOfARunningDaemon(t *testing.T) {
-	s := &stage{state: admin.Tracing, rates: admin.Rates{Default: 0.1, Threshold: "e6666666666666", Source: "configuration"}}
+	s := &stage{state: admin.Tracing, rates: admin.Rates{Default: 0.1, Threshold: "e6666666666666", Source: "configuration"}, top: exampleTop()}
 	env := []string{"AMBIT_SOCKET=" + serve(t, s)}
 	for _, c := range []struct {
 		args string
@@ -213,6 +216,9 @@ func TestCommandsOfARunningDaemon(t *testing.T) {
 		{"pause --json", []string{`{` + "\n" + `  "state": "paused"` + "\n}"}},
 		{"resume", []string{"tracing\n"}},
 		{"resume --json", []string{`"state": "tracing"`}},
+		{"top", []string{"SERVICE", `/\u{001b}[2J`}}, // no terminal: once
+		{"top --once", []string{"frontend", "50.0%", "slow ones slow"}},
+		{"top --json", []string{`"route": "/users/{number}"`, `"error_share": 0.5`, `/\u001b[2J\u009bx`}},
 		{"traces", []string{traceID, `GET /\u{001b}[2J\u{009b}\u{e0001}`}},
 		{"traces --json -n 7", []string{`"trace_id": "` + traceID + `"`, `GET /\u001b[2J\u009b\udb40\udc01`}},
 		{"traces " + traceID, []string{"trace\n  GET /\\u{001b}[2J\n"}},
@@ -234,7 +240,7 @@ func TestCommandsOfARunningDaemon(t *testing.T) {
 		t.Errorf("asked for %d traces, %d columns", s.asked, s.width)
 	}
 	s.err = errors.New("the kernel said no\nand more")
-	for _, args := range []string{"status", "rates", "rates set 1", "pause", "resume", "traces", "traces " + traceID} {
+	for _, args := range []string{"status", "rates", "rates set 1", "pause", "resume", "top", "traces", "traces " + traceID} {
 		if r := ambit(t, env, strings.Fields(args)...); r.err != "ambit: the kernel said no; and more\n" {
 			t.Errorf("%s: %+v", args, r)
 		}
@@ -301,6 +307,7 @@ func TestRefusals(t *testing.T) {
 		"rates set 0.1 --jso":       `unknown flag --jso (did you mean --json?): "ambit rates set --help" lists them`,
 		"rates set 0.1 --socket":    `flag --socket: a value must follow`,
 		"pause x":                   `unexpected argument "x": "ambit pause" takes none`,
+		"top x":                     `unexpected argument "x": "ambit top" takes none`,
 		"resume x":                  `unexpected argument "x": "ambit resume" takes none`,
 		"traces zz":                 `"zz" is no trace ID: want 32 hex digits, or the first 8 or more: "ambit traces" lists them`,
 		"traces " + traceID + " b":  `unexpected argument "b": "ambit traces" takes the ID of one trace`,

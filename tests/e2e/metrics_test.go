@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"ambit/l7"
 	"ambit/tests/e2e/stage"
 )
 
@@ -18,10 +20,14 @@ func series(name string, s *stage.Span, more string) string {
 		kind = "CLIENT"
 	}
 	class := "none"
-	if status, ok := s.Attributes["http.response.status_code"].(int64); ok {
+	status, ok := s.Attributes["http.response.status_code"].(int64)
+	// A response that did not come whole counts as how it ended.
+	if failure := s.Attributes["error.type"]; ok && (failure == nil || failure == strconv.FormatInt(status, 10)) {
 		class = fmt.Sprintf("%dxx", status/100)
 	}
-	return fmt.Sprintf(`ambit_request_%s{kind="%s",service="%v",status_class="%s"%s}`, name, kind, s.Resource["service.name"], class, more)
+	route := l7.Template(fmt.Sprint(s.Attributes["url.path"]), false)
+	return fmt.Sprintf(`ambit_request_%s{grpc_code="",kind="%s",method="%v",route="%s",service="%v",status_class="%s"%s}`,
+		name, kind, s.Attributes["http.request.method"], route, s.Resource["service.name"], class, more)
 }
 
 // The request counters tell of every exchange side what the spans tell: how many, how long, and how many failed; and they
@@ -51,12 +57,13 @@ func TestMetrics(t *testing.T) {
 		took := s.End.Sub(s.Start)
 		want[series("duration_seconds_count", s, "")]++
 		want[series("duration_seconds_sum", s, "")] += took.Seconds()
-		for octave := range 27 {
-			le := fmt.Sprintf(`,le="%v"`, math.Ldexp(1e-6, octave))
-			if octave == 26 {
+		want[series("kept_total", s, "")]++
+		for octave := -17; octave <= 8; octave++ {
+			le := fmt.Sprintf(`,le="%v"`, math.Ldexp(1, octave))
+			if octave == 8 {
 				le = `,le="+Inf"`
 			}
-			if took.Microseconds() < 1<<octave || octave == 26 {
+			if took.Seconds() <= math.Ldexp(1, octave) || octave == 8 {
 				want[series("duration_seconds_bucket", s, le)]++
 			}
 		}
@@ -74,15 +81,23 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 	for name, value := range got {
-		if _, wanted := want[name]; !wanted && value != 0 && strings.HasPrefix(name, "ambit_request_") {
+		if _, wanted := want[name]; !wanted && value != 0 && strings.HasPrefix(name, "ambit_request_") && !strings.HasPrefix(name, "ambit_request_body") {
 			t.Errorf("%s is %v", name, value)
 		}
 	}
 
 	st.Rate(t, 0)
 	say()
-	if _, counts := st.Spans(t, 0); counts.Unsampled != 2*exchanges {
-		t.Errorf("%v", counts)
+	// What failed is kept at any rate.
+	if spans, counts := st.Settled(t); counts.Unsampled+uint64(len(spans)) != 2*exchanges {
+		t.Errorf("%d spans, %v", len(spans), counts)
+	}
+	var rows float64
+	for _, r := range st.Top(t).Rows {
+		rows += float64(r.Count)
+	}
+	if rows != 4*exchanges {
+		t.Errorf("top tells of %v exchange sides", rows)
 	}
 	later := st.Metrics(t)
 	for name, value := range got {

@@ -21,7 +21,7 @@
 #include "../../l7/protocol.h"
 
 struct host_report report;
-struct host_map waiting, carries, windows, rates, reds, http2s, fragments, pieces;
+struct host_map waiting, carries, windows, rates, http2s, fragments, pieces;
 struct host_map subjects, rule_sets, actions, routes, route_counts, counters, budgets;
 static struct host_map set_in_force;
 struct host_ring records;
@@ -291,7 +291,7 @@ int main(void)
 	make_map(&set_in_force, sizeof(__u32), sizeof(struct rules), 1, 1);
 	make_map(&actions, sizeof(__u32), sizeof(struct action), ACTIONS_MAX, 1);
 	make_map(&routes, sizeof(__u32), sizeof(struct route_bucket), ROUTE_BUCKETS, 1);
-	make_map(&route_counts, sizeof(__u32), sizeof(struct route_count), RED_SERVICES * SIDES, 1);
+	make_map(&route_counts, sizeof(__u32), sizeof(struct route_count), SERVICES_MAX * SIDES, 1);
 	make_map(&budgets, sizeof(__u32), sizeof(struct budget), BUDGETS, 1);
 	make_map(&counters, sizeof(__u64), sizeof(struct series), HOST_MAP_MAX, 0);
 	rule_sets = (struct host_map){
@@ -299,7 +299,6 @@ int main(void)
 		.array = (__u8 *)&set_in_force,
 	};
 	accept_all();
-	make_map(&reds, sizeof(__u32), sizeof(struct red), SIDES * RED_CLASSES, 1);
 	greet();
 	for (;;) {
 		switch (get8()) {

@@ -98,7 +98,7 @@ struct host_map {
 	__u8 *array;
 };
 
-extern struct host_map waiting, carries, windows, rates, reds, http2s, fragments, pieces;
+extern struct host_map waiting, carries, windows, rates, http2s, fragments, pieces;
 extern struct host_map subjects, rule_sets, actions, routes, route_counts, counters, budgets;
 
 /* The ring buffer: each record is written to standard output. */

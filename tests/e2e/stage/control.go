@@ -34,6 +34,12 @@ func (s *Stage) Rate(t testing.TB, share float64) {
 	change(t, s, func(ctx context.Context) (admin.Rates, error) { return s.api.SetRates(ctx, share) })
 }
 
+// Top is what "ambit top" shows.
+func (s *Stage) Top(t testing.TB) admin.Top {
+	t.Helper()
+	return change(t, s, s.api.Top)
+}
+
 // Pause detaches everything.
 func (s *Stage) Pause(t testing.TB) {
 	t.Helper()
