@@ -51,6 +51,11 @@ const (
 	EndingRefused     = uint8(ambitEndingENDING_REFUSED)
 	ReasonHead        = uint8(ambitReasonREASON_HEAD)
 	ReasonParent      = uint8(ambitReasonREASON_PARENT)
+	ReasonSlow        = uint8(ambitReasonREASON_SLOW)
+	ReasonError       = uint8(ambitReasonREASON_ERROR)
+	ReasonForced      = uint8(ambitReasonREASON_FORCED)
+	ReasonFloor       = uint8(ambitReasonREASON_FLOOR)
+	ReasonAnomaly     = uint8(ambitReasonREASON_ANOMALY)
 )
 
 // Bits of Record.Flags that userspace reads.

@@ -30,8 +30,8 @@ type RED struct {
 // REDOctaves is the length of RED.Octaves.
 const REDOctaves = 27
 
-// REDs reads the counters of every service that has had traffic.
-func (k *Kernel) REDs() ([]RED, error) {
+// Services tells whose index, party.service, is whose. Index 0 is "other", the zero Service.
+func (k *Kernel) Services() (map[uint32]Service, error) {
 	services := map[uint32]Service{0: {}}
 	var key ambitServiceKey
 	var index uint32
@@ -41,6 +41,15 @@ func (k *Kernel) REDs() ([]RED, error) {
 	}
 	if err := it.Err(); err != nil && !errors.Is(err, ebpf.ErrIterationAborted) {
 		return nil, fmt.Errorf("read the services: %w", err)
+	}
+	return services, nil
+}
+
+// REDs reads the counters of every service that has had traffic.
+func (k *Kernel) REDs() ([]RED, error) {
+	services, err := k.Services()
+	if err != nil {
+		return nil, err
 	}
 	const classes = 6
 	var out []RED
