@@ -26,6 +26,8 @@ const (
 	Segments = int(ambitMatchFieldMATCH_EXTENSION - ambitMatchFieldMATCH_SEGMENT)
 	// BaggageRows is how many members of baggage that some rule names are looked at in one request.
 	BaggageRows = 3 // BAGGAGE_ROWS
+	// BaggageMembers is how many members are looked at.
+	BaggageMembers = 16 // BAGGAGE_MEMBERS
 )
 
 // What rules look at, the index of Rules.DefaultRow and part of the keys of Rules.Table. MatchSegment is the first of Segments.

@@ -47,20 +47,32 @@ const (
 type Reason uint8
 
 const (
-	// ReasonHead is the head rate.
+	// ReasonHead is a rate: of a rule, of the route, of "ambit rates set", or the default one.
 	ReasonHead Reason = iota + 1
 	// ReasonParent is the caller's decision, from traceparent or b3.
 	ReasonParent
+	// ReasonSlow is the tail: it took longer than its rule or its route allows.
+	ReasonSlow
+	// ReasonError is the tail: it failed.
+	ReasonError
+	// ReasonForced is a header, or "ambit trace".
+	ReasonForced
+	// ReasonFloor is the first of its route for a while.
+	ReasonFloor
+	// ReasonAnomaly is a route that behaves unlike itself.
+	ReasonAnomaly
 )
 
+var reasons = [...]string{
+	ReasonHead: "head", ReasonParent: "parent", ReasonSlow: "slow", ReasonError: "error",
+	ReasonForced: "forced", ReasonFloor: "floor", ReasonAnomaly: "anomaly",
+}
+
 func (r Reason) String() string {
-	switch r {
-	case ReasonHead:
-		return "head"
-	case ReasonParent:
-		return "parent"
+	if r == 0 || int(r) >= len(reasons) {
+		return "none"
 	}
-	return "none"
+	return reasons[r]
 }
 
 // Cut says which values are longer than what the kernel kept of them.
