@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// control does what is due every second: it ends exchanges past the idle limit.
+// control does what is due every second: it ends exchanges past the idle limit, and gives new services their rules.
 func (d *Daemon) control(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	failing := false
+	failing, unruled := false, false
 	for {
 		select {
 		case <-ctx.Done():
@@ -21,5 +21,10 @@ func (d *Daemon) control(ctx context.Context) {
 			d.log.Warn("idle exchanges are not ended for now", "error", err)
 		}
 		failing = err != nil
+		err = d.rules.tick(time.Now())
+		if err != nil && !unruled {
+			d.log.Warn("new services have the rules that name none for now", "error", err)
+		}
+		unruled = err != nil
 	}
 }

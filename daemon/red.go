@@ -52,9 +52,7 @@ func (c redCollector) Collect(out chan<- prometheus.Metric) {
 			class:   statusClasses[r.Class],
 		}
 		if r.Service != (bpf.Service{}) {
-			labels.service = c.d.meta.ServiceName(l7.Owner{
-				Cgroup: r.Service.Cgroup, NetNS: r.Service.NetNS, Comm: r.Service.Comm,
-			})
+			labels.service = c.d.serviceOf(r.Service)
 		}
 		if sum, ok := sums[labels]; ok {
 			sum.Count += r.Count
