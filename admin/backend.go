@@ -13,8 +13,18 @@ type Backend interface {
 	// Status may take as long as its context allows.
 	Status(context.Context) (Status, error)
 	Rates() (Rates, error)
-	// SetRates puts the share of traces that are kept, which is from 0 to 1, in force in the kernel.
+	// SetRates puts a share of traces, from 0 to 1, in force in the kernel above the rates of all rules; ClearRates
+	// takes it away.
 	SetRates(ctx context.Context, share float64) (Rates, error)
+	ClearRates(context.Context) (Rates, error)
+	// Rules returns the rules in force.
+	Rules() (RuleSet, error)
+	// Reload reads the configuration anew and puts its rules, rates and budgets in force.
+	Reload(context.Context) (RuleSet, error)
+	// Force keeps the spans of some requests until it expires or Unforce ends it; Forcing tells how it fares.
+	Force(context.Context, ForceRequest) (Forcing, error)
+	Forcing(id string) (Forcing, error)
+	Unforce(ctx context.Context, id string) (Forcing, error)
 	// Pause detaches everything, Resume attaches it again; both are no error where it is so already.
 	// Their context does not end with the caller's connection.
 	Pause(context.Context) error

@@ -16,6 +16,9 @@ type stage struct {
 	state   State
 	status  Status
 	rates   Rates
+	rules   RuleSet
+	forced  Forcing
+	request ForceRequest // of the last Force
 	traces  []TraceSummary
 	trace   TraceDetail
 	top     Top
@@ -38,10 +41,44 @@ func (s *stage) Rates() (Rates, error)                  { return s.rates, s.err 
 
 func (s *stage) SetRates(_ context.Context, share float64) (Rates, error) {
 	if s.err == nil {
-		s.rates.Default = share
+		s.rates.Override = &share
 		s.rates.Generation++
 	}
 	return s.rates, s.err
+}
+
+func (s *stage) ClearRates(context.Context) (Rates, error) {
+	if s.err == nil {
+		s.rates.Override = nil
+	}
+	return s.rates, s.err
+}
+
+func (s *stage) Rules() (RuleSet, error) { return s.rules, s.err }
+
+func (s *stage) Reload(context.Context) (RuleSet, error) {
+	if s.err == nil {
+		s.rules.Generation++
+	}
+	return s.rules, s.err
+}
+
+func (s *stage) Force(_ context.Context, r ForceRequest) (Forcing, error) {
+	s.request = r
+	return s.forced, s.err
+}
+
+func (s *stage) Forcing(id string) (Forcing, error) {
+	s.id = id
+	return s.forced, s.err
+}
+
+func (s *stage) Unforce(_ context.Context, id string) (Forcing, error) {
+	s.id = id
+	if s.err == nil {
+		s.forced.Over = true
+	}
+	return s.forced, s.err
 }
 
 func (s *stage) Pause(ctx context.Context) error {
@@ -134,6 +171,7 @@ func fullStatus() Status {
 		Unmatched: []Unmatched{{"pod-c", "no such file"}},
 		Exchanges: Exchanges{Seen: 1234567, Unsampled: 1111111, Submitted: 123444, InFlight: 3, Queued: 40, Exported: 123400,
 			Dropped: map[string]uint64{"ring_full": 9, "queue_full": 4, "gap": 0}},
+		Rules:    RulesStatus{Generation: 7, Count: 12, Loaded: at("2026-03-01T00:00:01Z"), LastError: "/etc/ambit.yaml:3: live: given twice", LastErrorTime: at("2026-03-02T00:00:00Z")},
 		Events:   map[string]uint64{"flows": 1000, "desync": 0, "not_http": 12},
 		Programs: []Program{{Name: "ambit_lo", RunCount: 2000000, RunTimeNS: 1600000000, AverageNS: 800}, {Name: "ambit_sockops"}},
 		RunStats: true,

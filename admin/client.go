@@ -69,9 +69,39 @@ func (c *Client) Rates(ctx context.Context) (r Rates, err error) {
 	return r, c.call(ctx, http.MethodGet, "/v1/rates", nil, &r)
 }
 
-// SetRates changes the share of traces that are kept, 0 to 1, in the running kernel.
+// SetRates puts a share of traces, 0 to 1, above the rates of all rules in the running kernel.
 func (c *Client) SetRates(ctx context.Context, share float64) (r Rates, err error) {
 	return r, c.call(ctx, http.MethodPut, "/v1/rates", rateChange{&share}, &r)
+}
+
+// ClearRates takes away what SetRates put there.
+func (c *Client) ClearRates(ctx context.Context) (r Rates, err error) {
+	return r, c.call(ctx, http.MethodDelete, "/v1/rates", nil, &r)
+}
+
+// Rules returns the rules in force.
+func (c *Client) Rules(ctx context.Context) (r RuleSet, err error) {
+	return r, c.call(ctx, http.MethodGet, "/v1/rules", nil, &r)
+}
+
+// Reload lets the daemon read its configuration anew and returns the rules in force then.
+func (c *Client) Reload(ctx context.Context) (r RuleSet, err error) {
+	return r, c.call(ctx, http.MethodPost, "/v1/reload", nil, &r)
+}
+
+// Force keeps the spans of some requests for a while.
+func (c *Client) Force(ctx context.Context, request ForceRequest) (f Forcing, err error) {
+	return f, c.call(ctx, http.MethodPost, "/v1/forced", request, &f)
+}
+
+// Forcing tells how that fares.
+func (c *Client) Forcing(ctx context.Context, id string) (f Forcing, err error) {
+	return f, c.call(ctx, http.MethodGet, "/v1/forced/"+url.PathEscape(id), nil, &f)
+}
+
+// Unforce ends it.
+func (c *Client) Unforce(ctx context.Context, id string) (f Forcing, err error) {
+	return f, c.call(ctx, http.MethodDelete, "/v1/forced/"+url.PathEscape(id), nil, &f)
 }
 
 // Pause detaches everything and returns the state then.

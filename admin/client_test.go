@@ -21,7 +21,10 @@ func TestClient(t *testing.T) {
 	ctx := context.Background()
 	b := &stage{
 		state: Tracing, status: fullStatus(),
-		rates:  Rates{Default: 0.1, Threshold: "e6666666666666", Source: "configuration", Generation: 1, Changed: at("2026-03-01T00:00:00Z")},
+		rates: Rates{Default: 0.1, Threshold: "e6666666666666", Source: "configuration", Generation: 1, Changed: at("2026-03-01T00:00:00Z")},
+		rules: RuleSet{RulesStatus: RulesStatus{Generation: 3, Count: 1, Loaded: at("2026-03-01T00:00:00Z")},
+			Rules: []Rule{{Name: "default", Origin: "behind all", Rule: map[string]any{"name": "default", "rate": 0.5}, Text: "rate: 0.5"}}},
+		forced: Forcing{ID: "trace-1", Rule: "trace-1", Expires: at("2026-03-01T00:00:00Z"), Limit: 10, Kept: 3},
 		traces: []TraceSummary{{TraceID: "ab", Start: at("2026-03-01T00:00:01Z"), DurationNS: 5, Spans: 2, Omitted: 1, Errors: 1, Services: 2, Name: "GET", Service: "shop"}},
 		trace: TraceDetail{TraceSummary: TraceSummary{TraceID: "ab"}, Waterfall: "one\ntwo\n", SpanList: []Span{{SpanID: "01", Kind: "CLIENT",
 			Name: "GET", Service: "shop", Start: at("2026-03-01T00:00:01Z"), DurationNS: 5, Error: "500", Attributes: map[string]any{"url.path": "/a\x1b\u2028"}}}},
@@ -33,11 +36,30 @@ func TestClient(t *testing.T) {
 	if want := fullStatus(); err != nil || !reflect.DeepEqual(status, want) {
 		t.Errorf("status: %v\ngot  %+v\nwant %+v", err, status, want)
 	}
-	if rates, err := c.Rates(ctx); err != nil || rates != b.rates {
+	if rates, err := c.Rates(ctx); err != nil || !reflect.DeepEqual(rates, b.rates) {
 		t.Errorf("rates: %+v %v", rates, err)
 	}
-	if rates, err := c.SetRates(ctx, 0.25); err != nil || rates.Default != 0.25 || rates.Generation != 2 || b.rates.Default != 0.25 {
+	if rates, err := c.SetRates(ctx, 0.25); err != nil || *rates.Override != 0.25 || rates.Generation != 2 || *b.rates.Override != 0.25 {
 		t.Errorf("set rates: %+v %v", rates, err)
+	}
+	if rates, err := c.ClearRates(ctx); err != nil || rates.Override != nil || b.rates.Override != nil {
+		t.Errorf("clear rates: %+v %v", rates, err)
+	}
+	if rules, err := c.Rules(ctx); err != nil || !reflect.DeepEqual(rules, b.rules) {
+		t.Errorf("rules: %+v %v", rules, err)
+	}
+	if rules, err := c.Reload(ctx); err != nil || rules.Generation != 4 {
+		t.Errorf("reload: %+v %v", rules, err)
+	}
+	request := ForceRequest{Service: "shop", Path: "/a", Methods: []string{"GET"}, Seconds: 1.5}
+	if forced, err := c.Force(ctx, request); err != nil || forced != b.forced || !reflect.DeepEqual(b.request, request) {
+		t.Errorf("force: %+v %v", forced, err)
+	}
+	if forced, err := c.Forcing(ctx, "a b/c"); err != nil || forced != b.forced || b.id != "a b/c" {
+		t.Errorf("forcing: %+v %v", forced, err)
+	}
+	if forced, err := c.Unforce(ctx, "trace-1"); err != nil || !forced.Over || b.id != "trace-1" {
+		t.Errorf("unforce: %+v %v", forced, err)
 	}
 	if state, err := c.Pause(ctx); err != nil || state != Paused || b.State() != Paused {
 		t.Errorf("pause: %s %v", state, err)

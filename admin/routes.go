@@ -58,7 +58,11 @@ func socketRoutes(b Backend, metrics http.Handler) *http.ServeMux {
 	a := api{b}
 	mux := publicRoutes(b, metrics)
 	mux.Handle("/v1/status", get(a.status))
-	mux.Handle("/v1/rates", methods{http.MethodGet: a.rates, http.MethodPut: a.setRates})
+	mux.Handle("/v1/rates", methods{http.MethodGet: a.rates, http.MethodPut: a.setRates, http.MethodDelete: a.clearRates})
+	mux.Handle("/v1/rules", get(a.rules))
+	mux.Handle("/v1/reload", methods{http.MethodPost: a.reload})
+	mux.Handle("/v1/forced", methods{http.MethodPost: a.force})
+	mux.Handle("/v1/forced/{id}", methods{http.MethodGet: a.forcing, http.MethodDelete: a.unforce})
 	mux.Handle("/v1/pause", methods{http.MethodPost: change(b, b.Pause)})
 	mux.Handle("/v1/resume", methods{http.MethodPost: change(b, b.Resume)})
 	mux.Handle("/v1/top", get(a.top))
@@ -92,14 +96,61 @@ func (a api) setRates(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	if body.Default == nil || !(*body.Default >= 0 && *body.Default <= 1) {
-		fail(w, &Error{http.StatusBadRequest, `"default" must be a number from 0 to 1`})
+	if body.Override == nil || !(*body.Override >= 0 && *body.Override <= 1) {
+		fail(w, &Error{http.StatusBadRequest, `"override" must be a number from 0 to 1`})
 		return
 	}
 	ctx, cancel := changeContext(r)
 	defer cancel()
-	rates, err := a.backend.SetRates(ctx, *body.Default)
+	rates, err := a.backend.SetRates(ctx, *body.Override)
 	answer(w, rates, err)
+}
+
+func (a api) clearRates(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := changeContext(r)
+	defer cancel()
+	rates, err := a.backend.ClearRates(ctx)
+	answer(w, rates, err)
+}
+
+func (a api) rules(w http.ResponseWriter, _ *http.Request) {
+	rules, err := a.backend.Rules()
+	answer(w, rules, err)
+}
+
+func (a api) reload(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := changeContext(r)
+	defer cancel()
+	rules, err := a.backend.Reload(ctx)
+	answer(w, rules, err)
+}
+
+func (a api) force(w http.ResponseWriter, r *http.Request) {
+	var body ForceRequest
+	if err := read(w, r, &body); err != nil {
+		fail(w, err)
+		return
+	}
+	if err := body.Validate(); err != nil {
+		fail(w, &Error{http.StatusBadRequest, err.Error()})
+		return
+	}
+	ctx, cancel := changeContext(r)
+	defer cancel()
+	forcing, err := a.backend.Force(ctx, body)
+	answer(w, forcing, err)
+}
+
+func (a api) forcing(w http.ResponseWriter, r *http.Request) {
+	forcing, err := a.backend.Forcing(r.PathValue("id"))
+	answer(w, forcing, err)
+}
+
+func (a api) unforce(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := changeContext(r)
+	defer cancel()
+	forcing, err := a.backend.Unforce(ctx, r.PathValue("id"))
+	answer(w, forcing, err)
 }
 
 func change(b Backend, do func(context.Context) error) http.HandlerFunc {

@@ -55,7 +55,11 @@ func TestRoutes(t *testing.T) {
 		{"GET", "/readyz", 200, 200}, {"DELETE", "/readyz", 405, 405},
 		{"GET", "/", 404, 404}, {"GET", "/favicon.ico", 404, 404}, {"GET", "/metrics/", 404, 404}, {"GET", "/v1", 404, 404},
 		{"GET", "/v1/status", 404, 200}, {"POST", "/v1/status", 404, 405},
-		{"GET", "/v1/rates", 404, 200}, {"POST", "/v1/rates", 404, 405},
+		{"GET", "/v1/rates", 404, 200}, {"POST", "/v1/rates", 404, 405}, {"DELETE", "/v1/rates", 404, 200},
+		{"GET", "/v1/rules", 404, 200}, {"PUT", "/v1/rules", 404, 405},
+		{"POST", "/v1/reload", 404, 200}, {"GET", "/v1/reload", 404, 405},
+		{"POST", "/v1/forced", 404, 400}, {"GET", "/v1/forced", 404, 405},
+		{"GET", "/v1/forced/trace-1", 404, 200}, {"DELETE", "/v1/forced/trace-1", 404, 200}, {"PUT", "/v1/forced/trace-1", 404, 405},
 		{"POST", "/v1/pause", 404, 200}, {"GET", "/v1/pause", 404, 405},
 		{"POST", "/v1/resume", 404, 200}, {"GET", "/v1/resume", 404, 405},
 		{"GET", "/v1/traces", 404, 200}, {"DELETE", "/v1/traces", 404, 405},
@@ -88,7 +92,7 @@ func TestRoutes(t *testing.T) {
 			}
 		}
 	}
-	if _, header, text := ask(t, socket, "DELETE", "/v1/rates", ""); header.Get("Allow") != "GET, PUT" || text != `{"error":"/v1/rates takes GET, PUT"}`+"\n" {
+	if _, header, text := ask(t, socket, "POST", "/v1/rates", ""); header.Get("Allow") != "DELETE, GET, PUT" || text != `{"error":"/v1/rates takes DELETE, GET, PUT"}`+"\n" {
 		t.Errorf("Allow %q, %s", header.Get("Allow"), text)
 	}
 }
@@ -110,32 +114,50 @@ func TestReadiness(t *testing.T) {
 }
 
 func TestSetRatesRefusals(t *testing.T) {
-	b := &stage{rates: Rates{Default: 0.5}}
+	b := &stage{rates: Rates{}}
 	_, path := serve(t, b)
 	c := over("unix", path)
 	for body, want := range map[string]string{
 		``:                             `400 {"error":"the body is not what is wanted: EOF"}`,
 		`{`:                            `400 {"error":"the body is not what is wanted: unexpected EOF"}`,
-		`{}`:                           `400 {"error":"\"default\" must be a number from 0 to 1"}`,
-		`{"default":null}`:             `400 {"error":"\"default\" must be a number from 0 to 1"}`,
-		`{"default":1.01}`:             `400 {"error":"\"default\" must be a number from 0 to 1"}`,
-		`{"default":-1}`:               `400 {"error":"\"default\" must be a number from 0 to 1"}`,
-		`{"default":"1"}`:              `400 {"error":"the body is not what is wanted: json: cannot unmarshal string into Go struct field rateChange.default of type float64"}`,
-		`{"default":1,"slow":1}`:       `400 {"error":"the body is not what is wanted: json: unknown field \"slow\""}`,
-		`{"default":1}{}`:              `400 {"error":"the body is not what is wanted: { behind the value"}`,
+		`{}`:                           `400 {"error":"\"override\" must be a number from 0 to 1"}`,
+		`{"override":null}`:            `400 {"error":"\"override\" must be a number from 0 to 1"}`,
+		`{"override":1.01}`:            `400 {"error":"\"override\" must be a number from 0 to 1"}`,
+		`{"override":-1}`:              `400 {"error":"\"override\" must be a number from 0 to 1"}`,
+		`{"override":"1"}`:             `400 {"error":"the body is not what is wanted: json: cannot unmarshal string into Go struct field rateChange.override of type float64"}`,
+		`{"override":1,"slow":1}`:      `400 {"error":"the body is not what is wanted: json: unknown field \"slow\""}`,
+		`{"override":1}{}`:             `400 {"error":"the body is not what is wanted: { behind the value"}`,
 		strings.Repeat(" ", maxBody+1): `413 {"error":"the body has more than 4096 bytes"}`,
-		`{"default":1}` + strings.Repeat(" ", maxBody): `413 {"error":"the body has more than 4096 bytes"}`,
+		`{"override":1}` + strings.Repeat(" ", maxBody): `413 {"error":"the body has more than 4096 bytes"}`,
 	} {
 		status, _, text := ask(t, c, "PUT", "/v1/rates", body)
 		if got := fmt.Sprint(status, " ", strings.TrimSpace(text)); got != want {
 			t.Errorf("%.30q:\ngot  %s\nwant %s", body, got, want)
 		}
 	}
-	if b.rates.Default != 0.5 {
+	if b.rates.Override != nil {
 		t.Errorf("a refused change was made: %+v", b.rates)
 	}
-	if status, _, _ := ask(t, c, "PUT", "/v1/rates", `{"default":0}`); status != 200 || b.rates.Default != 0 {
+	if status, _, _ := ask(t, c, "PUT", "/v1/rates", `{"override":0}`); status != 200 || *b.rates.Override != 0 {
 		t.Errorf("0 was not taken: %d %+v", status, b.rates)
+	}
+}
+
+func TestForceRefusals(t *testing.T) {
+	_, path := serve(t, &stage{})
+	c := over("unix", path)
+	for body, want := range map[string]string{
+		`{}`:                                 `400 {"error":"neither a service nor a path is given: everything would be forced"}`,
+		`{"path":"/a"}`:                      `400 {"error":"0 seconds are out of range; allowed: above 0 and up to 3600"}`,
+		`{"path":"/a","seconds":-1}`:         `400 {"error":"-1 seconds are out of range; allowed: above 0 and up to 3600"}`,
+		`{"path":"/a","seconds":3601}`:       `400 {"error":"3601 seconds are out of range; allowed: above 0 and up to 3600"}`,
+		`{"path":"/a","seconds":1,"rate":1}`: `400 {"error":"the body is not what is wanted: json: unknown field \"rate\""}`,
+		`{"service":"a","seconds":1,"methods":"GET"}`: `400 {"error":"the body is not what is wanted: json: cannot unmarshal string into Go struct field ForceRequest.methods of type []string"}`,
+	} {
+		status, _, text := ask(t, c, "POST", "/v1/forced", body)
+		if got := fmt.Sprint(status, " ", strings.TrimSpace(text)); got != want {
+			t.Errorf("%s:\ngot  %s\nwant %s", body, got, want)
+		}
 	}
 }
 
@@ -169,6 +191,7 @@ func TestBackendErrors(t *testing.T) {
 	_, path := serve(t, &stage{err: errStage, state: Tracing})
 	_, other := serve(t, &stage{err: Unavailable("traces are with the collector"), state: Tracing})
 	for _, call := range [][2]string{{"GET", "/v1/status"}, {"GET", "/v1/rates"}, {"POST", "/v1/pause"}, {"POST", "/v1/resume"}, {"GET", "/v1/traces"},
+		{"DELETE", "/v1/rates"}, {"GET", "/v1/rules"}, {"POST", "/v1/reload"}, {"GET", "/v1/forced/a"}, {"DELETE", "/v1/forced/a"},
 		{"GET", "/v1/traces/000102030405060708090a0b0c0d0e0f"}} {
 		if status, _, text := ask(t, over("unix", path), call[0], call[1], ""); status != 500 || text != `{"error":"the map is gone"}`+"\n" {
 			t.Errorf("%s: %d %s", call, status, text)
@@ -177,7 +200,7 @@ func TestBackendErrors(t *testing.T) {
 			t.Errorf("%s: %d %s", call, status, text)
 		}
 	}
-	if status, _, _ := ask(t, over("unix", path), "PUT", "/v1/rates", `{"default":1}`); status != 500 {
+	if status, _, _ := ask(t, over("unix", path), "PUT", "/v1/rates", `{"override":1}`); status != 500 {
 		t.Errorf("set rates: %d", status)
 	}
 	if status, _, text := ask(t, over("unix", path), "GET", "/metrics", ""); status != 500 || !strings.Contains(text, "the map is gone") {

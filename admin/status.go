@@ -35,6 +35,7 @@ type Status struct {
 	// Unmatched are selectors of namespaces that nothing meets for now.
 	Unmatched []Unmatched `json:"unmatched"`
 	Exchanges Exchanges   `json:"exchanges"`
+	Rules     RulesStatus `json:"rules"`
 	// Events counts what is no exchange, by name.
 	Events   map[string]uint64 `json:"events"`
 	Programs []Program         `json:"programs"`

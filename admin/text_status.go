@@ -12,6 +12,7 @@ func WriteStatus(w io.Writer, s Status) error {
 	p.heading("ambit "+Printable(s.Version), fmt.Sprintf("%s  up %s  pid %d  kernel %s  abi %d",
 		s.State, uptime(s.UptimeSeconds), s.PID, s.Kernel, s.ABI))
 	p.exchanges(s.Exchanges)
+	p.rules(s.Rules)
 	p.exporter(s.Exporter)
 	p.attachments(s)
 	p.untapped(s)
@@ -138,16 +139,4 @@ func ordinal(n uint64) string {
 		return "-"
 	}
 	return strconv.FormatUint(n, 10)
-}
-
-// WriteRates prints r for people.
-func WriteRates(w io.Writer, r Rates) error {
-	var p page
-	p.table([][]string{
-		{"default", fmt.Sprintf("%v", r.Default), fmt.Sprintf("keeps %.4g%% of the traces that nobody decided on", 100*r.Default)},
-		{"threshold", r.Threshold, "of 56 bits: a trace is kept when its randomness is at least this"},
-		{"set by", r.Source, ""},
-		{"changed", moment(r.Changed), fmt.Sprintf("generation %d", r.Generation)},
-	})
-	return p.writeTo(w)
 }

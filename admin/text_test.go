@@ -27,6 +27,11 @@ EXCHANGES  one request and response, as one socket saw it
     queue_full          4
     ring_full           9
 
+RULES  12, the first that accepts a request holds
+  generation  7
+  loaded      2026-03-01T00:00:01.000Z
+  not taken   2026-03-02T00:00:00.000Z  /etc/ambit.yaml:3: live: given twice
+
 EXPORTER  otlp to http://collector:4317
   state         failing
   exported      123,400 spans
@@ -116,14 +121,58 @@ func TestWriteStatusOfAPausedDaemon(t *testing.T) {
 }
 
 func TestWriteRates(t *testing.T) {
-	var out strings.Builder
-	err := WriteRates(&out, Rates{Default: 0.1, Threshold: "e6666666666666", Source: "configuration", Generation: 2, Changed: at("2026-03-01T12:00:00Z")})
-	want := `default 0.1 keeps 10% of the traces that nobody decided on
+	rates := Rates{
+		Default: 0.1, Threshold: "e6666666666666", Source: "configuration", Generation: 2, Changed: at("2026-03-01T12:00:00Z"),
+		Budgets: []Budget{{Name: "node"}, {Name: "rule x", Limit: 0.5, Kept: 1234, Refused: 20, Stopped: 3}},
+	}
+	share := 0.25
+	for _, c := range []struct {
+		override *float64
+		want     string
+	}{
+		{nil, "override none the rates of rules hold\n"},
+		{&share, "override 0.25 keeps 25%, whatever default and rules say; \"ambit rates clear\" ends it\n"},
+	} {
+		var out strings.Builder
+		rates.Override = c.override
+		err := WriteRates(&out, rates)
+		want := `default 0.1 keeps 10% of the traces that nobody decided on
 threshold e6666666666666 of 56 bits: a trace is kept when its randomness is at least this
-set by configuration
+` + c.want + `set by configuration
 changed 2026-03-01T12:00:00.000Z generation 2
+
+BUDGETS spans
+BUDGET PER SECOND KEPT REFUSED OF THEM STOPPED
+node no limit 0 0 0
+rule x 0.5 1,234 20 3
+`
+		if err != nil || squeeze(out.String()) != want {
+			t.Errorf("%v\n%s", err, out.String())
+		}
+	}
+}
+
+func TestWriteRules(t *testing.T) {
+	var out strings.Builder
+	err := WriteRules(&out, RuleSet{
+		RulesStatus: RulesStatus{Generation: 3, Count: 2, Loaded: at("2026-03-01T12:00:00Z")},
+		Rules: []Rule{
+			{Place: 0, Name: "health", Origin: "/etc/a.yaml:4", Text: "match: {path: {exact: [/health]}}, drop: true"},
+			{Place: 1, Name: "default", Origin: "behind all"},
+		},
+	})
+	want := `RULES 2, the first that accepts a request holds
+generation 3
+loaded 2026-03-01T12:00:00.000Z
+PLACE NAME FROM RULE
+0 health /etc/a.yaml:4 match: {path: {exact: [/health]}}, drop: true
+1 default behind all -
 `
 	if err != nil || squeeze(out.String()) != want {
+		t.Errorf("%v\n%s", err, out.String())
+	}
+	out.Reset()
+	if err := WriteForcing(&out, Forcing{Rule: "trace-1", Kept: 1234}); err != nil || out.String() != "trace-1: 1,234 forced spans were kept\n" {
 		t.Errorf("%v\n%s", err, out.String())
 	}
 }
@@ -166,10 +215,11 @@ func TestNothingSteersTheTerminal(t *testing.T) {
 		var out strings.Builder
 		status := fullStatus()
 		fill(reflect.ValueOf(&status).Elem(), text)
-		rates, trace := Rates{}, TraceDetail{}
+		rates, trace, rules := Rates{}, TraceDetail{}, RuleSet{RulesStatus: RulesStatus{Generation: 1}, Rules: []Rule{{}}}
 		fill(reflect.ValueOf(&rates).Elem(), text)
 		fill(reflect.ValueOf(&trace).Elem(), text)
-		for _, err := range []error{WriteStatus(&out, status), WriteRates(&out, rates), WriteTraces(&out, []TraceSummary{trace.TraceSummary}), WriteTrace(&out, trace)} {
+		fill(reflect.ValueOf(&rules).Elem(), text)
+		for _, err := range []error{WriteStatus(&out, status), WriteRates(&out, rates), WriteRules(&out, rules), WriteForcing(&out, Forcing{Rule: text}), WriteTraces(&out, []TraceSummary{trace.TraceSummary}), WriteTrace(&out, trace)} {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -195,11 +245,12 @@ func TestNothingSteersTheTerminal(t *testing.T) {
 func showAll(t *testing.T, text string) string {
 	t.Helper()
 	var out strings.Builder
-	status, rates, trace := fullStatus(), Rates{}, TraceDetail{}
+	status, rates, trace, rules := fullStatus(), Rates{}, TraceDetail{}, RuleSet{RulesStatus: RulesStatus{Generation: 1}, Rules: []Rule{{}}}
 	fill(reflect.ValueOf(&status).Elem(), text)
 	fill(reflect.ValueOf(&rates).Elem(), text)
 	fill(reflect.ValueOf(&trace).Elem(), text)
-	for _, err := range []error{WriteStatus(&out, status), WriteRates(&out, rates), WriteTraces(&out, []TraceSummary{trace.TraceSummary}), WriteTrace(&out, trace)} {
+	fill(reflect.ValueOf(&rules).Elem(), text)
+	for _, err := range []error{WriteStatus(&out, status), WriteRates(&out, rates), WriteRules(&out, rules), WriteForcing(&out, Forcing{Rule: text}), WriteTraces(&out, []TraceSummary{trace.TraceSummary}), WriteTrace(&out, trace)} {
 		if err != nil {
 			t.Fatal(err)
 		}

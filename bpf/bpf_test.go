@@ -58,22 +58,6 @@ func TestThreshold(t *testing.T) {
 	}
 }
 
-func TestRateChangesInTheRunningKernel(t *testing.T) {
-	k := load(t, Config{Rate: 1})
-	if err := k.SetRate(0.25); err != nil {
-		t.Fatal(err)
-	}
-	threshold, generation, err := k.Rate()
-	if err != nil || threshold != 3<<54 || generation != 2 {
-		t.Errorf("threshold %x, generation %d, %v", threshold, generation, err)
-	}
-	for _, bad := range []float64{-0.1, 1.1} {
-		if k.SetRate(bad) == nil {
-			t.Errorf("rate %v was taken", bad)
-		}
-	}
-}
-
 func TestInnerRangesInheritFlags(t *testing.T) {
 	outer := cidrOf(netip.MustParsePrefix("10.0.0.0/8"))
 	inner := cidrOf(netip.MustParsePrefix("10.1.0.0/16"))

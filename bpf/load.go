@@ -9,15 +9,17 @@ import (
 	"math/bits"
 	"net/netip"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/rlimit"
+	"golang.org/x/sys/unix"
 )
 
-// Config is what the programs are loaded with; only the rate can change afterwards.
+// Config is what the programs are loaded with; rules, rates and budgets alone can change afterwards.
 type Config struct {
 	// Rate is the base sampling rate, 0 to 1.
 	Rate float64
@@ -33,6 +35,8 @@ type Config struct {
 	RingBytes uint32
 	// TrustContext has the addresses whose tracing headers are believed; empty believes nobody.
 	TrustContext []netip.Prefix
+	// ForceContext has the addresses that may force a span by a header, where SetForceHeader says so; empty is nobody.
+	ForceContext []netip.Prefix
 	// Peers has the addresses of traced clients outside of this kernel that share IDKey.
 	Peers []netip.Prefix
 	// ExcludePorts lists ports, of either end, whose connections are not traced; 256 at most.
@@ -71,8 +75,11 @@ func (e *UnsupportedError) Unwrap() error { return e.Err }
 
 // Kernel owns the loaded programs and maps, and what of them is attached to the cgroup hierarchy.
 type Kernel struct {
-	objs  ambitObjects
-	links cgroupLinks
+	objs    ambitObjects
+	links   cgroupLinks
+	rules   ruleSets
+	budgets budgetTable
+	ratesMu sync.Mutex
 }
 
 // Load checks what the kernel gives and loads the programs; nothing is attached yet. The error is an
@@ -92,6 +99,7 @@ func Load(cfg Config) (*Kernel, error) {
 		return nil, err
 	}
 	k := new(Kernel)
+	k.rules.inner = spec.Maps[ambitMapNoRules].Copy()
 	if err := spec.LoadAndAssign(&k.objs, nil); err != nil {
 		return nil, privilege(fmt.Errorf("load the programs: %w", err))
 	}
@@ -124,6 +132,8 @@ func configure(spec *ebpf.CollectionSpec, cfg *Config) error {
 	if cfg.RingBytes > 0 {
 		spec.Maps["records"].MaxEntries = cfg.RingBytes
 	}
+	// A budget's limit changes while the kernel counts in it, which a map's update would undo.
+	spec.Maps[ambitMapBudgets].Flags |= unix.BPF_F_MMAPABLE
 	var depths uint32
 	for _, c := range cfg.ExcludeCgroups {
 		if c.Depth < 0 || c.Depth >= CgroupDepths {
@@ -146,7 +156,7 @@ func configure(spec *ebpf.CollectionSpec, cfg *Config) error {
 		"trust_all":              trustsAll(cfg.TrustContext),
 		"own_tgid":               uint32(os.Getpid()),
 		"have_peers":             len(cfg.Peers) > 0,
-		"have_forcers":           false,
+		"have_forcers":           len(cfg.ForceContext) > 0,
 		"netns_from_packet":      features.HaveProgramHelper(ebpf.SchedCLS, asm.FnGetNetnsCookie) == nil,
 		"excluded_cgroup_depths": depths,
 		"have_excluded_ports":    len(cfg.ExcludePorts) > 0,
@@ -177,6 +187,9 @@ func (k *Kernel) fill(cfg *Config) error {
 	for _, p := range cfg.TrustContext {
 		flags[cidrOf(p)] |= uint8(ambitCidrFlagsCIDR_TRUSTED)
 	}
+	for _, p := range cfg.ForceContext {
+		flags[cidrOf(p)] |= uint8(ambitCidrFlagsCIDR_FORCE)
+	}
 	for _, p := range cfg.Peers {
 		flags[cidrOf(p)] |= uint8(ambitCidrFlagsCIDR_PEER)
 	}
@@ -187,7 +200,7 @@ func (k *Kernel) fill(cfg *Config) error {
 	inherit(flags)
 	for cidr, f := range flags {
 		if err := k.objs.Cidrs.Put(cidr, f); err != nil {
-			return fmt.Errorf("set the address ranges of trust_context and peers: %w", err)
+			return fmt.Errorf("set the address ranges of trust_context, forced.from and peers: %w", err)
 		}
 	}
 	for _, port := range cfg.ExcludePorts {
@@ -206,10 +219,16 @@ func (k *Kernel) fill(cfg *Config) error {
 	if err := k.objs.Taps.Put(uint32(ambitTapProgramTAP_HTTP2), k.objs.TapHttp2); err != nil {
 		return fmt.Errorf("set the program that reads HTTP/2: %w", err)
 	}
-	if err := k.fillRates(cfg.Rate); err != nil {
+	if err := k.rules.open(k.objs.Actions); err != nil {
 		return err
 	}
-	return k.acceptAll()
+	if err := k.budgets.open(k.objs.Budgets); err != nil {
+		return err
+	}
+	if err := k.openRates(cfg.Rate); err != nil {
+		return err
+	}
+	return k.fillCounters()
 }
 
 // cidrOf maps IPv4 into IPv6, as the kernel side does with every address.
@@ -253,5 +272,5 @@ func commonBits(a, b [16]byte) uint32 {
 // Close detaches what is attached to cgroups and lets go of programs and maps. Taps that others attached
 // keep their stubs until they are closed too.
 func (k *Kernel) Close() error {
-	return errors.Join(k.Detach(), k.objs.Close())
+	return errors.Join(k.Detach(), k.rules.close(), k.budgets.close(), k.objs.Close())
 }

@@ -2,28 +2,82 @@ package bpf
 
 import (
 	"fmt"
-
-	"github.com/cilium/ebpf"
 )
 
 // thresholdBits is the width of a threshold: T = 2^56 (1 - p).
 const thresholdBits = 56
+
+// Thresholds that are none.
+const (
+	// ThresholdNever keeps nothing.
+	ThresholdNever = uint64(1) << thresholdBits
+	// ThresholdNone says that whoever could give a threshold gives none.
+	ThresholdNone = ^uint64(0)
+)
+
+// full is all of a probability, as struct base_rates has fractions of it.
+const full = 65536 // FULL
+
+// Rates are the rates in force for what no rule decides, and above the rules.
+type Rates struct {
+	Base       uint64 // threshold of the default rate
+	Override   uint64 // threshold in the place of the rules' rates and all below; ThresholdNone
+	Generation uint64 // counts the changes
+	// ForceHeader tells whether x-envoy-force-trace is believed.
+	ForceHeader bool
+}
 
 // Threshold gives T of a rate p, 0 to 1: requests with randomness of at least T are kept.
 func Threshold(p float64) uint64 {
 	return 1<<thresholdBits - uint64(p*(1<<thresholdBits))
 }
 
-// SetRate changes the base rate in the running kernel, at once.
-func (k *Kernel) SetRate(p float64) error {
-	if !(p >= 0 && p <= 1) {
-		return fmt.Errorf("set the rate to %v: it must be from 0 to 1", p)
+// SetBase changes the default rate in the running kernel, at once. p is from 0 to 1.
+func (k *Kernel) SetBase(p float64) error {
+	if err := checkRate("default rate", p); err != nil {
+		return err
 	}
+	return k.changeRates(func(r *ambitBaseRates) { r.Base = Threshold(p) })
+}
+
+// SetOverride puts a rate, 0 to 1, in the place of the rules' rates and all below, at once; nil takes it away.
+func (k *Kernel) SetOverride(p *float64) error {
+	threshold := ThresholdNone
+	if p != nil {
+		if err := checkRate("rate above the rules", *p); err != nil {
+			return err
+		}
+		threshold = Threshold(*p)
+	}
+	return k.changeRates(func(r *ambitBaseRates) { r.Set = threshold })
+}
+
+// SetForceHeader says whether x-envoy-force-trace is believed, of the sources of Config.ForceContext.
+func (k *Kernel) SetForceHeader(on bool) error {
+	return k.changeRates(func(r *ambitBaseRates) {
+		r.Force = 0
+		if on {
+			r.Force = 1
+		}
+	})
+}
+
+func checkRate(what string, p float64) error {
+	if !(p >= 0 && p <= 1) {
+		return fmt.Errorf("set the %s to %v: it must be from 0 to 1", what, p)
+	}
+	return nil
+}
+
+// changeRates changes some of the rates. Userspace alone writes them, and each is a word that a decision reads once.
+func (k *Kernel) changeRates(change func(*ambitBaseRates)) error {
+	k.ratesMu.Lock()
+	defer k.ratesMu.Unlock()
 	var r ambitBaseRates
 	if err := k.objs.Rates.Lookup(uint32(0), &r); err != nil {
 		return fmt.Errorf("read the rates: %w", err)
 	}
-	r.Base = Threshold(p)
+	change(&r)
 	r.Generation++
 	if err := k.objs.Rates.Put(uint32(0), r); err != nil {
 		return fmt.Errorf("write the rates: %w", err)
@@ -31,31 +85,26 @@ func (k *Kernel) SetRate(p float64) error {
 	return nil
 }
 
-// Rate tells the base rate's threshold in force, and how often it was changed.
-func (k *Kernel) Rate() (threshold, generation uint64, err error) {
-	var r ambitBaseRates
-	if err := k.objs.Rates.Lookup(uint32(0), &r); err != nil {
-		return 0, 0, fmt.Errorf("read the rates: %w", err)
+// openRates writes what the rates begin with: nothing above the rules, and all of every probability.
+func (k *Kernel) openRates(base float64) error {
+	if err := checkRate("default rate", base); err != nil {
+		return err
 	}
-	return r.Base, r.Generation, nil
+	return k.changeRates(func(r *ambitBaseRates) {
+		*r = ambitBaseRates{Base: Threshold(base), Set: ThresholdNone}
+		for class := range r.Safety {
+			r.Safety[class] = full
+		}
+	})
 }
 
-// thresholdNone is where nobody gives a threshold; full is the whole of a fraction. As in sampling_abi.h.
-const (
-	thresholdNone = ^uint64(0)
-	full          = 1 << 16
-)
-
-// fillRates writes what decisions need from the start.
-func (k *Kernel) fillRates(p float64) error {
-	r := ambitBaseRates{Base: Threshold(p), Set: thresholdNone, Generation: 1}
-	for i := range r.Safety {
-		r.Safety[i] = full
+// Rates tells the rates in force.
+func (k *Kernel) Rates() (Rates, error) {
+	var r ambitBaseRates
+	if err := k.objs.Rates.Lookup(uint32(0), &r); err != nil {
+		return Rates{}, fmt.Errorf("read the rates: %w", err)
 	}
-	if err := k.objs.Rates.Put(uint32(0), r); err != nil {
-		return fmt.Errorf("write the rates: %w", err)
-	}
-	return k.fillCounters()
+	return Rates{Base: r.Base, Override: r.Set, Generation: r.Generation, ForceHeader: r.Force != 0}, nil
 }
 
 // fillCounters makes the counters that are always there: of "other" of all services, by kind and class of status.
@@ -88,28 +137,4 @@ func OtherRoute(service uint16, side int) uint64 {
 
 func seriesKey(route uint64, outcome uint16) uint64 {
 	return mix(route, uint64(outcome)) | 1
-}
-
-// acceptAll puts one rule into force that accepts everything and has no tail: the base rate decides, and the caller.
-func (k *Kernel) acceptAll() error {
-	spec, err := loadAmbit()
-	if err != nil {
-		return err
-	}
-	set, err := ebpf.NewMap(spec.Maps["rule_sets"].InnerMap)
-	if err != nil {
-		return err
-	}
-	defer set.Close()
-	table := new(ambitRules)
-	table.Generation, table.Count, table.Words, table.Seed = 1, 1, 1, 1
-	table.Rows[0][0], table.Summary[0] = 1, 1
-	action := ambitAction{Generation: 1, Class: 1, SlowNs: thresholdNone, TailThreshold: 1 << thresholdBits}
-	if err := k.objs.Actions.Put(uint32(0), action); err != nil {
-		return err
-	}
-	if err := set.Put(uint32(0), table); err != nil {
-		return err
-	}
-	return k.objs.RuleSets.Put(uint32(0), set)
 }

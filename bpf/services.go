@@ -14,6 +14,11 @@ type Service struct {
 	Comm   string // name of the process that made the socket
 }
 
+// Services tells whose index, party.service, is whose. Index 0 is "other", the zero Service.
+func (k *Kernel) Services() (map[uint16]Service, error) {
+	return services(k.objs.Services)
+}
+
 // services reads every service that has had traffic, by its index. An index is never given to another service.
 func services(m *ebpf.Map) (map[uint16]Service, error) {
 	out := map[uint16]Service{0: {}}

@@ -15,19 +15,34 @@ import (
 	"ambit/l7"
 )
 
-// rateLog remembers what was set last, and by whom; the kernel has what is in force.
+// rateLog remembers what was set, and by whom; the kernel has what is in force.
 type rateLog struct {
-	mu      sync.Mutex
-	share   float64
-	source  string
-	changed time.Time
+	mu       sync.Mutex
+	share    float64
+	override *float64 // in the place of all rates
+	source   string
+	changed  time.Time
 }
 
-func (r *rateLog) set(share float64, source string) {
+func (r *rateLog) setBase(share float64, source string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.share, r.source, r.changed = share, source, time.Now()
 }
+
+func (r *rateLog) base() float64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.share
+}
+
+func (r *rateLog) setOverride(share *float64, source string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.override, r.source, r.changed = share, source, time.Now()
+}
+
+var errStarting = admin.Unavailable("ambit is still starting; try again")
 
 // State answers the probes.
 func (d *Daemon) State() admin.State {
@@ -37,37 +52,54 @@ func (d *Daemon) State() admin.State {
 // Rates tells the rates in force.
 func (d *Daemon) Rates() (admin.Rates, error) {
 	if d.State() == admin.Starting {
-		return admin.Rates{}, admin.Unavailable("ambit is still starting; try again")
+		return admin.Rates{}, errStarting
 	}
-	threshold, generation, err := d.kernel.Rate()
+	rates, err := d.kernel.Rates()
+	if err != nil {
+		return admin.Rates{}, err
+	}
+	budgets, err := d.rules.budgets()
 	if err != nil {
 		return admin.Rates{}, err
 	}
 	d.rates.mu.Lock()
 	defer d.rates.mu.Unlock()
 	return admin.Rates{
-		Default: d.rates.share, Threshold: fmt.Sprintf("%014x", threshold),
-		Source: d.rates.source, Generation: generation, Changed: d.rates.changed,
+		Default: d.rates.share, Threshold: fmt.Sprintf("%014x", rates.Base), Override: d.rates.override,
+		Source: d.rates.source, Generation: rates.Generation, Changed: d.rates.changed, Budgets: budgets,
 	}, nil
 }
 
-// SetRates changes the rates in the running kernel.
+// SetRates puts a rate above those of all rules in the running kernel.
 func (d *Daemon) SetRates(_ context.Context, share float64) (admin.Rates, error) {
+	return d.override(&share, "ambit rates set")
+}
+
+// ClearRates takes it away.
+func (d *Daemon) ClearRates(context.Context) (admin.Rates, error) {
+	return d.override(nil, "ambit rates clear")
+}
+
+func (d *Daemon) override(share *float64, source string) (admin.Rates, error) {
 	if d.State() == admin.Starting {
-		return admin.Rates{}, admin.Unavailable("ambit is still starting; try again")
+		return admin.Rates{}, errStarting
 	}
-	if err := d.kernel.SetRate(share); err != nil {
+	if err := d.kernel.SetOverride(share); err != nil {
 		return admin.Rates{}, err
 	}
-	d.rates.set(share, "ambit rates set")
-	d.log.Info("rate set", "default", share)
+	d.rates.setOverride(share, source)
+	if share == nil {
+		d.log.Info("the rates of rules hold again")
+	} else {
+		d.log.Info("rate set above all rules", "rate", *share)
+	}
 	return d.Rates()
 }
 
 // stored is the store, or an answer that says why there is none.
 func (d *Daemon) stored() (*exporter.Store, error) {
 	if d.State() == admin.Starting {
-		return nil, admin.Unavailable("ambit is still starting; try again")
+		return nil, errStarting
 	}
 	if d.out.store == nil {
 		return nil, admin.Unavailable("no traces are kept here: they go to " + d.out.endpoint() +

@@ -6,14 +6,17 @@ import (
 	"log/slog"
 	"net/netip"
 	"time"
+
+	"ambit/l7"
 )
 
 // Config is everything that can be set. Its keys, ranges and defaults are in one table, Settings; make
 // one with Defaults or Load.
 type Config struct {
 	OTLP OTLPConfig
-	// SampleRate is the head rate, from 0 (keep nothing) to 1 (keep everything).
+	// SampleRate is the head rate where no rule says another, from 0 (keep nothing) to 1 (keep everything).
 	SampleRate float64
+	Sampling   SamplingConfig
 	Admin      AdminConfig
 	// Namespaces says which network namespaces are tapped: "all" alone, or any of "ambient", "host",
 	// the name of one under /run/netns or /run/docker/netns, and the absolute path of one. At least one.
@@ -48,6 +51,29 @@ type OTLPConfig struct {
 	// EndpointVariable names the standard OTEL_ variable that Endpoint came from, whose own rules on
 	// paths and schemes then hold: the exporter reads it itself. Empty where Endpoint is ambit's own setting.
 	EndpointVariable string
+}
+
+// SamplingConfig says what is kept. It can change while the daemon runs: see reload.go.
+type SamplingConfig struct {
+	// Budget is the most spans per second of the node, 0 is no limit.
+	Budget float64
+	// TailBudget is the most spans per second that the tail keeps, 0 is no limit.
+	TailBudget float64
+	// Defaults is "on" or "off" alone, or the names of the shipped rules that hold.
+	Defaults []string
+	Forced   ForcedConfig
+	// Rules are the user's, in the order in which they are asked.
+	Rules []l7.Rule
+}
+
+// ForcedConfig says who may force spans.
+type ForcedConfig struct {
+	// Header is "off" or "x-envoy-force-trace".
+	Header string
+	// From are the sources whose header is believed.
+	From []netip.Prefix
+	// Budget is the most forced spans per second, 0 is no limit.
+	Budget float64
 }
 
 // AdminConfig says where the local API listens.
@@ -143,7 +169,8 @@ func Defaults() Config {
 	return c
 }
 
-// Validate checks every value against the table, an endpoint by a standard variable excepted. The error names the key, what is wrong and what is allowed.
+// Validate checks every value against the table, an endpoint by a standard variable excepted, and the rules. The error
+// names the key, what is wrong and what is allowed.
 func (c Config) Validate() error {
 	scratch := c
 	for _, s := range table {
@@ -154,7 +181,7 @@ func (c Config) Validate() error {
 			return fmt.Errorf("%s: %w", s.Key, err)
 		}
 	}
-	return nil
+	return c.Sampling.validate()
 }
 
 // ShowLive reports whether spans are shown on standard output as they come; terminal says whether that

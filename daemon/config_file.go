@@ -103,6 +103,9 @@ func (f configFile) entry(prefix, key string, name, value *yaml.Node) error {
 	if s := settingOf(key); s != nil && !strings.Contains(name.Value, ".") {
 		return f.value(s, value)
 	}
+	if key == keyRules {
+		return f.rules(value)
+	}
 	siblings := keysBelow(prefix)
 	if !slices.Contains(siblings, name.Value) {
 		return f.at(name, "unknown key %q%s", key, meant(prefix, name.Value, siblings))
@@ -205,6 +208,9 @@ func keysBelow(prefix string) []string {
 			names = append(names, name)
 		}
 	}
+	if rest, found := strings.CutPrefix(keyRules, prefix); found && prefix != "" {
+		names = append(names, rest)
+	}
 	return names
 }
 
@@ -226,8 +232,8 @@ func meant(prefix, name string, siblings []string) string {
 
 // nested spells a key as the file has it.
 func nested(key string) string {
-	if section, name, found := strings.Cut(key, "."); found {
-		return fmt.Sprintf("%q in the section %q", name, section)
+	if at := strings.LastIndexByte(key, '.'); at >= 0 {
+		return fmt.Sprintf("%q in the section %q", key[at+1:], key[:at])
 	}
 	return fmt.Sprintf("%q", key)
 }

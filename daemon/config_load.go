@@ -87,8 +87,9 @@ func Load(src Sources) (Config, Origins, error) {
 		}
 		origins[keySampleRate] = Origin{Note: note}
 	}
+	tailBudgetOf(&cfg, origins)
 	if err := cfg.Validate(); err != nil {
-		return Config{}, nil, err
+		return Config{}, nil, rulesAt(origins, err)
 	}
 	if _, err := cfg.Standard(src.Env); err != nil {
 		return Config{}, nil, err

@@ -14,27 +14,36 @@ import (
 // WriteYAML prints c as a configuration file whose comments say where each value came from, and what Standard
 // told. A secret that is not the published default is masked.
 func (c Config) WriteYAML(w io.Writer, origins Origins, standard []exporter.Setting) error {
-	type line struct{ text, origin string }
-	var lines []line
-	width, section := 0, ""
-	for _, s := range table {
-		indent, name := "", s.Key
-		if head, tail, found := strings.Cut(s.Key, "."); found {
-			if head != section {
-				lines = append(lines, line{text: head + ":"})
+	var lines []shownLine
+	width := 0
+	var open []string // sections
+	for i, s := range table {
+		path := strings.Split(s.Key, ".")
+		sections, name := path[:len(path)-1], path[len(path)-1]
+		for depth, section := range sections {
+			if depth < len(open) && open[depth] == section {
+				continue
 			}
-			section, indent, name = head, "  ", tail
-		} else {
-			section = ""
+			open = open[:min(depth, len(open))]
+			lines = append(lines, shownLine{text: strings.Repeat("  ", depth) + section + ":"})
+			open = append(open, section)
 		}
+		open = sections
 		value, err := s.yaml(&c)
 		if err != nil {
 			return fmt.Errorf("write %s: %w", s.Key, err)
 		}
-		text := indent + name + ": " + value
-		lines = append(lines, line{text, origins[s.Key].String()})
+		text := strings.Repeat("  ", len(sections)) + name + ": " + value
+		lines = append(lines, shownLine{text, origins[s.Key].String()})
 		if len(text) <= 60 {
 			width = max(width, len(text))
+		}
+		if last := i == len(table)-1 || !strings.HasPrefix(table[i+1].Key, "sampling."); last && strings.HasPrefix(s.Key, "sampling.") {
+			rules, err := c.Sampling.yamlLines(origins)
+			if err != nil {
+				return fmt.Errorf("write %s: %w", keyRules, err)
+			}
+			lines = append(lines, rules...)
 		}
 	}
 	for _, l := range lines {
@@ -48,6 +57,9 @@ func (c Config) WriteYAML(w io.Writer, origins Origins, standard []exporter.Sett
 	}
 	return c.writeStandard(w, standard)
 }
+
+// shownLine is a line of the configuration, and where its value came from.
+type shownLine struct{ text, origin string }
 
 // yaml spells the value so that it fits on one line.
 func (s Setting) yaml(c *Config) (string, error) {
@@ -90,13 +102,13 @@ type shown struct {
 	Line   int    `json:"line,omitempty"`
 	Note   string `json:"note,omitempty"`
 	Flag   string `json:"flag,omitempty"`
-	Env    string `json:"env"`
+	Env    string `json:"env,omitempty"`
 }
 
 // WriteJSON prints c as an array of objects, one for each setting, in the table's order: numbers as
-// numbers, sizes in bytes, durations as texts; then those that Standard told. It masks as WriteYAML does.
+// numbers, sizes in bytes, durations as texts; then the rules, and those that Standard told. It masks as WriteYAML does.
 func (c Config) WriteJSON(w io.Writer, origins Origins, standard []exporter.Setting) error {
-	settings := make([]shown, 0, len(table)+len(standard))
+	settings := make([]shown, 0, len(table)+1+len(standard))
 	for _, s := range table {
 		o := origins[s.Key]
 		row := shown{
@@ -108,6 +120,11 @@ func (c Config) WriteJSON(w io.Writer, origins Origins, standard []exporter.Sett
 		}
 		settings = append(settings, row)
 	}
+	rules, err := c.Sampling.row(origins[keyRules])
+	if err != nil {
+		return fmt.Errorf("write %s: %w", keyRules, err)
+	}
+	settings = append(settings, rules)
 	for _, s := range standard {
 		settings = append(settings, standardRow(s))
 	}

@@ -10,12 +10,15 @@ import (
 // publishedKey is the default of id_key. It is public on purpose: nodes that are told nothing agree.
 const publishedKey = "616d6269742d7075626c69632d6b6579"
 
-// Keys that code refers to. sample_rate is the one whose default depends on another.
+// Keys that code refers to. sample_rate and sampling.tail_budget are those whose defaults depend on another.
 const (
 	keySampleRate    = "sample_rate"
 	keySocket        = "admin.socket"
 	keyEndpoint      = "otlp.endpoint"
-	exportedRate     = 0.1 // default of sample_rate where an endpoint is set
+	keyTailBudget    = "sampling.tail_budget"
+	keyForcedFrom    = "sampling.forced.from"
+	keyRules         = "sampling.rules" // in the file alone, and no row of the table
+	exportedRate     = 0.1              // default of sample_rate where an endpoint is set
 	exportedRateNote = "an endpoint is set"
 	storedRateNote   = "no endpoint is set"
 )
@@ -75,6 +78,36 @@ var table = []Setting{
 		Key: keySampleRate, Flag: "sample-rate", Default: "1",
 		Usage:   "share of the traces that are kept; the default is 0.1 where " + exportedRateNote,
 		binding: one(func(c *Config) *float64 { return &c.SampleRate }, numberIn(0, 1)),
+	},
+	{
+		Key: "sampling.budget", Flag: "budget", Default: "0",
+		Usage:   "most spans per second of this node, for which thresholds are raised; 0: no limit",
+		binding: one(func(c *Config) *float64 { return &c.Sampling.Budget }, numberIn(0, maxSpans)),
+	},
+	{
+		Key: keyTailBudget, Flag: "tail-budget", Default: "100",
+		Usage:   "most spans per second that are kept as slow or failed alone; the default is at most a quarter of the budget; 0: no limit",
+		binding: one(func(c *Config) *float64 { return &c.Sampling.TailBudget }, numberIn(0, maxSpans)),
+	},
+	{
+		Key: "sampling.defaults", Flag: "sampling-defaults", Default: "on",
+		Usage:   "shipped rules that hold behind those of the file",
+		binding: several(func(c *Config) *[]string { return &c.Sampling.Defaults }, defaultRules, checkDefaultRules),
+	},
+	{
+		Key: "sampling.forced.header", Flag: "forced-header", Default: "off",
+		Usage:   "header of a request that forces its span",
+		binding: one(func(c *Config) *string { return &c.Sampling.Forced.Header }, oneOf("off", forceHeader)),
+	},
+	{
+		Key: keyForcedFrom, Flag: "forced-from", Default: "",
+		Usage:   "sources whose header forces spans; an empty list is nobody",
+		binding: several(func(c *Config) *[]netip.Prefix { return &c.Sampling.Forced.From }, prefix, nil),
+	},
+	{
+		Key: "sampling.forced.budget", Flag: "forced-budget", Default: "10",
+		Usage:   "most spans per second that are forced, by a header and by ambit trace; 0: no limit",
+		binding: one(func(c *Config) *float64 { return &c.Sampling.Forced.Budget }, numberIn(0, maxSpans)),
 	},
 	{
 		Key: "admin.address", Flag: "admin", Default: "127.0.0.1:9473",

@@ -26,7 +26,10 @@ func writeFile(t *testing.T, content string) string {
 
 func TestDefaults(t *testing.T) {
 	want := Config{
-		SampleRate:   1,
+		SampleRate: 1,
+		Sampling: SamplingConfig{
+			TailBudget: 100, Defaults: []string{"on"}, Forced: ForcedConfig{Header: "off", From: []netip.Prefix{}, Budget: 10},
+		},
 		Admin:        AdminConfig{Address: "127.0.0.1:9473", Socket: "/run/ambit/ambit.sock"},
 		Namespaces:   []string{"all"},
 		Exclude:      ExcludeConfig{Namespaces: []string{}, Ports: []uint16{}, Cgroups: []string{}},
@@ -61,6 +64,8 @@ func TestDefaults(t *testing.T) {
 // Every setting takes a value from each source, and the same text means the same in all of them.
 func TestEverySettingFromEverySource(t *testing.T) {
 	texts := map[string]string{
+		"sampling.budget": "1000", "sampling.tail_budget": "7.5", "sampling.defaults": "kubelet,favicon", "sampling.forced.header": "x-envoy-force-trace",
+		"sampling.forced.from": "10.0.0.0/8,::1", "sampling.forced.budget": "1",
 		"otlp.endpoint": "http://c:4317", "sample_rate": "0.25", "admin.address": "[::1]:0", "admin.socket": "/x/y.sock",
 		"namespaces": "ambient,host,blue,/run/netns/red", "exclude.namespaces": "host,green", "exclude.ports": "22,65535",
 		"exclude.cgroups": "/a.slice,/b.slice/c", "capture.query": "none", "capture.grpc_message": "false", "capture.content_type": "true", "idle_limit": "90s", "peers": "10.0.0.0/8,fd00::1",
@@ -75,11 +80,11 @@ func TestEverySettingFromEverySource(t *testing.T) {
 		if !exists {
 			t.Fatalf("no text for %s", s.Key)
 		}
-		section, name, nested := strings.Cut(s.Key, ".")
-		yaml := s.Key + ": " + text
-		if nested {
-			yaml = section + ":\n  " + name + ": " + text
+		yaml := strings.ReplaceAll(s.Key, ".", ":\n") + ": " + text
+		for i := range strings.Count(s.Key, ".") {
+			yaml = strings.Replace(yaml, ":\n", ":\r"+strings.Repeat("  ", i+1), 1)
 		}
+		yaml = strings.ReplaceAll(yaml, "\r", "\n")
 		if s.List() || strings.Contains(text, "::") { // YAML takes [ and :: for its own
 			yaml = yaml[:len(yaml)-len(text)] + `"` + text + `"`
 		}
@@ -251,7 +256,8 @@ func TestWriteYAML(t *testing.T) {
 	}
 	squeezed := strings.Join(strings.Fields(out.String()), " ")
 	for _, want := range []string{
-		`otlp: endpoint: "" # default sample_rate: 0.5 # ` + path + `:1 admin: address: off # flag --admin socket:`,
+		`otlp: endpoint: "" # default sample_rate: 0.5 # ` + path + `:1 sampling: budget: 0 # default`,
+		`forced: header: off # default from: [] # default budget: 10 # default rules: [] # default admin: address: off # flag --admin socket:`,
 		`ports: [22, 80] # ` + path + ":3 cgroups: [] # default",
 		`namespaces: ["12", 'a, b'] # ` + path + ":4",
 		"live: on # env AMBIT_LIVE",
@@ -314,7 +320,7 @@ func TestWriteJSON(t *testing.T) {
 	if err := json.Unmarshal(out.Bytes(), &rows); err != nil {
 		t.Fatal(err)
 	}
-	if len(rows) != len(Settings()) {
+	if len(rows) != len(Settings())+1 { // and the rules
 		t.Fatalf("%d rows", len(rows))
 	}
 	found := map[string]map[string]any{}

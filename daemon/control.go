@@ -5,12 +5,14 @@ import (
 	"time"
 )
 
-// control does what is due every second: it ends exchanges past the idle limit, and adds up what the kernel counted.
+// control does what is due every second: it ends exchanges past the idle limit, adds up what the kernel counted, and gives
+// new services their rules.
 func (d *Daemon) control(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	sweeping := troubled{"idle exchanges are not ended for now", false}
 	reading := troubled{"the counters of routes are not read for now", false}
+	ruling := troubled{"new services have the rules that name none for now", false}
 	for {
 		select {
 		case <-ctx.Done():
@@ -24,6 +26,7 @@ func (d *Daemon) control(ctx context.Context) {
 			d.top.forget(time.Now())
 		}
 		reading.tell(d, err)
+		ruling.tell(d, d.rules.tick(time.Now()))
 	}
 }
 

@@ -2,8 +2,9 @@
 // exporter together, and answers the local API.
 //
 //	bpf.Reader -> l7.Assemble -> meta.Enrich -> exporter.Add     pump.go, one goroutine
-//	bpf.Sweep, bpf.SeriesReader, every second                    control.go, one goroutine
+//	bpf.Sweep, bpf.SeriesReader, rules of new services           control.go, one goroutine
 //	exporter.Metrics                                             metrics.go, its own goroutine
+//	Load -> l7.Compile -> bpf.SetRules                           reload.go, rules.go, one goroutine
 //	tc.Taps                                                      its own goroutine
 //	admin.Server -> Daemon                                       backend.go, status.go, pause.go
 package daemon
@@ -24,6 +25,7 @@ import (
 	"ambit/admin"
 	"ambit/bpf"
 	"ambit/exporter"
+	"ambit/l7"
 	"ambit/meta"
 	"ambit/tc"
 
@@ -59,14 +61,17 @@ type Daemon struct {
 	rates  rateLog
 	spaces spaces
 
+	rules    *rules // nil until the kernel side is loaded
+	reloader reloader
+
 	stop    context.CancelFunc // ends control
 	running sync.WaitGroup
 }
 
-// Run runs a daemon until ctx ends, then flushes and takes everything down. Errors at the start leave
-// nothing behind.
-func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
-	d, err := New(ctx, cfg, log)
+// Run runs a daemon until ctx ends, then flushes and takes everything down. from says where cfg was
+// read: a reload reads it there again. Errors at the start leave nothing behind.
+func Run(ctx context.Context, cfg Config, from From, log *slog.Logger) error {
+	d, err := New(ctx, cfg, from, log)
 	if err != nil {
 		return err
 	}
@@ -80,13 +85,14 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 }
 
 // New makes a daemon and attaches it. When it returns, requests are traced.
-func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Daemon, err error) {
+func New(ctx context.Context, cfg Config, from From, log *slog.Logger) (_ *Daemon, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	d := &Daemon{cfg: cfg, log: log, started: time.Now(), release: kernelRelease()}
+	d := &Daemon{cfg: cfg, log: log, started: time.Now(), release: kernelRelease(), reloader: reloader{from: from}}
 	d.state.Store(admin.Starting)
-	d.rates.set(cfg.SampleRate, "configuration")
+	d.rates.setBase(cfg.SampleRate, "configuration")
+	d.reloader.listen()
 	defer func() {
 		if err != nil {
 			closing, cancel := context.WithTimeout(context.Background(), cfg.Export.FlushTimeout)
@@ -148,6 +154,7 @@ func (d *Daemon) load() error {
 		MaxConnections: uint32(d.cfg.MaxConnections), MaxHTTP2Connections: uint32(d.cfg.MaxHTTP2Connections),
 		RingBytes:      uint32(d.cfg.RingSize),
 		TrustContext:   d.cfg.TrustContext,
+		ForceContext:   d.cfg.Sampling.Forced.From,
 		Peers:          d.cfg.Peers,
 		ExcludePorts:   d.cfg.Exclude.Ports,
 		ExcludeCgroups: cgroups,
@@ -161,8 +168,16 @@ func (d *Daemon) load() error {
 	if d.series, err = d.kernel.Series(); err != nil {
 		return err
 	}
-	d.routes = newRoutes(d.series.Name, nil)
-	return nil
+	if d.rules, err = newRules(d.kernel, d.serviceOf, d.cfg.SampleRate); err != nil {
+		return err
+	}
+	d.routes = newRoutes(d.series.Name, d.rules.template)
+	return d.rules.load(&d.cfg, d.reloader.from.Origins)
+}
+
+// serviceOf names a service as its spans do.
+func (d *Daemon) serviceOf(s bpf.Service) string {
+	return d.meta.ServiceName(l7.Owner{Cgroup: s.Cgroup, NetNS: s.NetNS, Comm: s.Comm})
 }
 
 func (d *Daemon) excludedCgroups() ([]bpf.Cgroup, error) {
@@ -229,12 +244,14 @@ func (d *Daemon) begin() {
 	d.pump.routes, d.pump.exemplars = d.routes, exporter.NewExemplars()
 	d.pump.start(d.reader, d.meta, d.out.sink, d.log, &d.running)
 	d.running.Go(func() { d.control(ctx) })
+	d.running.Go(func() { d.watch(ctx) })
 }
 
 // Close detaches everything, flushes what was traced and frees all; ctx bounds the flush.
 func (d *Daemon) Close(ctx context.Context) error {
 	d.change.Lock()
 	defer d.change.Unlock()
+	d.reloader.close()
 	var errs []error
 	if d.taps != nil {
 		errs = append(errs, d.taps.Close())

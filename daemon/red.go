@@ -82,7 +82,7 @@ func (d *Daemon) serviceName(s bpf.Service) string {
 	if s == (bpf.Service{}) {
 		return "other"
 	}
-	return d.meta.ServiceName(l7.Owner{Cgroup: s.Cgroup, NetNS: s.NetNS, Comm: s.Comm})
+	return d.serviceOf(s)
 }
 
 // redRows sums up by labels: two cgroups of one service are one row. Routes that have no name yet are left out until they

@@ -34,6 +34,7 @@ func (d *Daemon) Status(context.Context) (admin.Status, error) {
 		s.Exchanges.Dropped, s.Events = map[string]uint64{}, map[string]uint64{}
 		return s, nil
 	}
+	s.Rules = d.rules.status()
 	s.Attachments = d.attachments()
 	s.Untapped, s.Unmatched = d.untapped()
 	counters, err := d.kernel.Counters()

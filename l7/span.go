@@ -47,29 +47,32 @@ const (
 type Reason uint8
 
 const (
-	// ReasonHead is the head rate.
+	// ReasonHead is a rate: of a rule, of the route, of "ambit rates set", or the default one.
 	ReasonHead Reason = iota + 1
 	// ReasonParent is the caller's decision, from traceparent or b3.
 	ReasonParent
-	// ReasonSlow is the tail: the exchange took longer than its rule or its route allows.
+	// ReasonSlow is the tail: it took longer than its rule or its route allows.
 	ReasonSlow
-	// ReasonError is the tail: the exchange failed.
+	// ReasonError is the tail: it failed.
 	ReasonError
-	// ReasonForced is a header of a source that may, or "ambit trace".
+	// ReasonForced is a header, or "ambit trace".
 	ReasonForced
-	// ReasonFloor is the first exchange of a route for a while.
+	// ReasonFloor is the first of its route for a while.
 	ReasonFloor
 	// ReasonAnomaly is a route that behaves unlike itself.
 	ReasonAnomaly
 )
 
-var reasonNames = [...]string{"none", "head", "parent", "slow", "error", "forced", "floor", "anomaly"}
+var reasons = [...]string{
+	ReasonHead: "head", ReasonParent: "parent", ReasonSlow: "slow", ReasonError: "error",
+	ReasonForced: "forced", ReasonFloor: "floor", ReasonAnomaly: "anomaly",
+}
 
 func (r Reason) String() string {
-	if int(r) < len(reasonNames) {
-		return reasonNames[r]
+	if r == 0 || int(r) >= len(reasons) {
+		return "none"
 	}
-	return "none"
+	return reasons[r]
 }
 
 // Cut says which values are longer than what the kernel kept of them.

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
-	"strconv"
 
 	"ambit/admin"
 	"ambit/daemon"
@@ -64,35 +62,6 @@ func (p *program) statusCommand() *cli.Command {
 		Usage:       "show what is attached, counted, lost and used",
 		Description: "docs/operations.md says what each number means and what to do about it.",
 	}, show(p, func(a *admin.Client, c *cli.Context) (admin.Status, error) { return a.Status(c.Context) }, admin.WriteStatus))
-}
-
-func (p *program) ratesCommand() *cli.Command {
-	given := texts{} // of both: "rates --socket PATH set 1"
-	rates := p.asking(given, cli.Command{
-		Name:      "rates",
-		Usage:     "show the rates in force, or change them",
-		UsageText: "ambit rates [command options]\nambit rates set [command options] DEFAULT",
-	}, show(p, func(a *admin.Client, c *cli.Context) (admin.Rates, error) { return a.Rates(c.Context) }, admin.WriteRates))
-	rates.Subcommands = []*cli.Command{p.asking(given, cli.Command{
-		Name:        "set",
-		Usage:       "change the default rate in the running kernel, at once",
-		ArgsUsage:   "DEFAULT",
-		Description: "DEFAULT is from 0, which keeps nothing, to 1. It holds until the daemon ends.",
-	}, p.setRates, "the DEFAULT rate")}
-	return rates
-}
-
-func (p *program) setRates(c *cli.Context, dial dialer, args []string) error {
-	if len(args) == 0 {
-		return errors.New(`no rate is given: "ambit rates set 0.1" keeps a tenth of the traces`)
-	}
-	share, err := strconv.ParseFloat(args[0], 64)
-	if err != nil || !(share >= 0 && share <= 1) {
-		return fmt.Errorf("%q is no rate: want a number from 0 to 1", args[0])
-	}
-	return show(p, func(a *admin.Client, c *cli.Context) (admin.Rates, error) {
-		return a.SetRates(c.Context, share)
-	}, admin.WriteRates)(c, dial, nil)
 }
 
 func (p *program) pauseCommand() *cli.Command {

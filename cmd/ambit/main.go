@@ -29,7 +29,7 @@ func main() {
 type program struct {
 	out, err io.Writer
 	env      []string // NAME=value
-	run      func(context.Context, daemon.Config, *slog.Logger) error
+	run      func(context.Context, daemon.Config, daemon.From, *slog.Logger) error
 }
 
 // main runs the command that args, which begins with the program's name, ask for. It returns the exit
@@ -52,7 +52,8 @@ func (p *program) app() *cli.App {
 		Flags:     []cli.Flag{&cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true}},
 		Commands: []*cli.Command{
 			p.runCommand(), p.configCommand(),
-			p.statusCommand(), p.ratesCommand(), p.pauseCommand(), p.resumeCommand(), p.tracesCommand(), p.topCommand(),
+			p.statusCommand(), p.ratesCommand(), p.rulesCommand(), p.reloadCommand(), p.traceCommand(),
+			p.pauseCommand(), p.resumeCommand(), p.tracesCommand(), p.topCommand(),
 			p.versionCommand(),
 		},
 		Action:         p.noCommand,

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +23,9 @@ type stage struct {
 	rates admin.Rates
 	asked int
 	top   admin.Top
+	force admin.ForceRequest
+	looks int // at the forcing
+	ended bool
 	width int
 	err   error
 }
@@ -35,8 +39,39 @@ func (s *stage) Status(context.Context) (admin.Status, error) {
 func (s *stage) Rates() (admin.Rates, error) { return s.rates, s.err }
 
 func (s *stage) SetRates(_ context.Context, share float64) (admin.Rates, error) {
-	s.rates.Default = share
+	s.rates.Override = &share
 	return s.rates, s.err
+}
+
+func (s *stage) ClearRates(context.Context) (admin.Rates, error) {
+	s.rates.Override = nil
+	return s.rates, s.err
+}
+
+func (s *stage) Rules() (admin.RuleSet, error) {
+	return admin.RuleSet{RulesStatus: admin.RulesStatus{Generation: 2, Count: 1}, Rules: []admin.Rule{{Name: "drop-\x1b[2J", Origin: "shipped"}}}, s.err
+}
+
+func (s *stage) Reload(context.Context) (admin.RuleSet, error) {
+	r, err := s.Rules()
+	r.Generation++
+	return r, err
+}
+
+func (s *stage) Force(_ context.Context, r admin.ForceRequest) (admin.Forcing, error) {
+	s.force = r
+	return admin.Forcing{ID: "trace-1", Rule: "trace-1", Limit: 10}, s.err
+}
+
+// Forcing is over at the second look.
+func (s *stage) Forcing(string) (admin.Forcing, error) {
+	s.looks++
+	return admin.Forcing{ID: "trace-1", Rule: "trace-1", Limit: 10, Kept: 5, Over: s.looks == 2}, s.err
+}
+
+func (s *stage) Unforce(context.Context, string) (admin.Forcing, error) {
+	s.ended = true
+	return admin.Forcing{ID: "trace-1", Rule: "trace-1", Limit: 10, Kept: 3, Over: true}, s.err
 }
 
 func (s *stage) Pause(context.Context) error {
@@ -87,7 +122,7 @@ type result struct {
 func ambit(t *testing.T, env []string, args ...string) result {
 	t.Helper()
 	var out, err bytes.Buffer
-	p := program{out: &out, err: &err, env: env, run: func(context.Context, daemon.Config, *slog.Logger) error {
+	p := program{out: &out, err: &err, env: env, run: func(context.Context, daemon.Config, daemon.From, *slog.Logger) error {
 		t.Error("a daemon was run")
 		return nil
 	}}
@@ -136,11 +171,13 @@ func TestRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got daemon.Config
+	var gotFrom daemon.From
 	var out, stderr bytes.Buffer
 	type key struct{}
 	ctx := context.WithValue(context.Background(), key{}, "mine")
 	p := program{out: &out, err: &stderr, env: []string{"AMBIT_LIVE=off", "AMBIT_IDLE_LIMIT=8s"}}
-	p.run = func(ctx context.Context, cfg daemon.Config, log *slog.Logger) error {
+	p.run = func(ctx context.Context, cfg daemon.Config, from daemon.From, log *slog.Logger) error {
+		gotFrom = from
 		if ctx.Value(key{}) != "mine" {
 			t.Error("the signals' context did not get through")
 		}
@@ -153,6 +190,9 @@ func TestRun(t *testing.T) {
 	if code != 1 || got.Log.Level != slog.LevelWarn || got.Live != "off" || got.IdleLimit != 7*time.Second || len(got.Exclude.Ports) != 3 {
 		t.Errorf("code %d, %+v", code, got)
 	}
+	if src := gotFrom.Sources; src.File != file || src.Flags["idle-limit"] != "7s" || len(src.Env) != 2 || gotFrom.Origins["live"].String() != "env AMBIT_LIVE" {
+		t.Errorf("what a reload reads: %+v", gotFrom)
+	}
 	lines := strings.SplitN(stderr.String(), "\n", 2)
 	var logged map[string]any
 	if err := json.Unmarshal([]byte(lines[0]), &logged); err != nil || logged["msg"] != "careful" {
@@ -162,7 +202,7 @@ func TestRun(t *testing.T) {
 		t.Errorf("error %q, want %q, out %q", lines[1], want, out.String())
 	}
 	stderr.Reset()
-	p.run = func(_ context.Context, _ daemon.Config, log *slog.Logger) error {
+	p.run = func(_ context.Context, _ daemon.Config, _ daemon.From, log *slog.Logger) error {
 		log.Info("tracing")
 		return nil
 	}
@@ -192,7 +232,7 @@ func TestConfig(t *testing.T) {
 		}
 	}
 	var rows []map[string]any
-	if err := json.Unmarshal([]byte(ambit(t, nil, "config", "--json").out), &rows); err != nil || len(rows) != len(daemon.Settings())+8 {
+	if err := json.Unmarshal([]byte(ambit(t, nil, "config", "--json").out), &rows); err != nil || len(rows) != len(daemon.Settings())+1+8 {
 		t.Errorf("%v: %d rows", err, len(rows))
 	}
 }
@@ -208,10 +248,20 @@ func TestCommandsOfARunningDaemon(t *testing.T) {
 		{"status --json", []string{`"version": "1.2.3"`, `"seen": 1234`}},
 		{"rates", []string{"keeps 10% of the traces"}},
 		{"rates --json", []string{`"default": 0.1`, `"threshold": "e6666666666666"`}},
-		{"rates set 0.25", []string{"keeps 25% of the traces"}},
-		{"rates set 0.5 --json", []string{`"default": 0.5`}},
-		{"rates set --json 1", []string{`"default": 1`}},
-		{"rates --json set 0", []string{`"default": 0`}},
+		{"rates set 0.25", []string{"keeps 25%, whatever default and rules say"}},
+		{"rates set 0.5 --json", []string{`"override": 0.5`}},
+		{"rates set --json 1", []string{`"override": 1`}},
+		{"rates --json set 0", []string{`"override": 0`}},
+		{"rates clear", []string{"the rates of rules hold"}},
+		{"rates clear --json", []string{`"override": null`}},
+		{"rules", []string{`drop-\u{001b}[2J`, "generation  2\n"}},
+		{"rules --json", []string{`"generation": 2`, `"origin": "shipped"`}},
+		{"reload", []string{"generation  3\n"}},
+		{"reload --json", []string{`"generation": 3`}},
+		{"trace --service shop --path /a --method GET --method POST --for 90s", []string{
+			"trace-1: spans of service shop, method GET or POST, path /a are kept for 1m30s, at most 10 per second; ^C ends it\n", "trace-1: 5 forced spans were kept\n",
+		}},
+		{"trace --path /a --json", []string{`"kept": 5`, `"over": true`}},
 		{"pause", []string{`paused: nothing is attached, "ambit resume" attaches again` + "\n"}},
 		{"pause --json", []string{`{` + "\n" + `  "state": "paused"` + "\n}"}},
 		{"resume", []string{"tracing\n"}},
@@ -226,6 +276,7 @@ func TestCommandsOfARunningDaemon(t *testing.T) {
 		{"traces -- " + traceID, []string{"trace\n"}},
 		{"traces " + strings.ToUpper(traceID[:8]), []string{"trace\n"}}, // as the live view shows it
 	} {
+		s.looks = 0
 		r := ambit(t, env, strings.Fields(c.args)...)
 		for _, want := range c.want {
 			if r.code != 0 || !strings.Contains(r.out, want) {
@@ -240,10 +291,25 @@ func TestCommandsOfARunningDaemon(t *testing.T) {
 		t.Errorf("asked for %d traces, %d columns", s.asked, s.width)
 	}
 	s.err = errors.New("the kernel said no\nand more")
-	for _, args := range []string{"status", "rates", "rates set 1", "pause", "resume", "top", "traces", "traces " + traceID} {
+	for _, args := range []string{"status", "rates", "rates set 1", "rates clear", "rules", "reload", "trace --path /a", "pause", "resume", "top", "traces", "traces " + traceID} {
 		if r := ambit(t, env, strings.Fields(args)...); r.err != "ambit: the kernel said no; and more\n" {
 			t.Errorf("%s: %+v", args, r)
 		}
+	}
+}
+
+// A trace that is broken off takes its rule away.
+func TestTraceIsBrokenOff(t *testing.T) {
+	s := &stage{state: admin.Tracing, looks: 2} // it is never over by itself
+	var out, stderr bytes.Buffer
+	p := program{out: &out, err: &stderr, env: []string{"AMBIT_SOCKET=" + serve(t, s)}}
+	ctx, cancel := context.WithTimeout(t.Context(), 700*time.Millisecond)
+	defer cancel()
+	if code := p.main(ctx, []string{"ambit", "trace", "--service", "shop"}); code != 0 || !s.ended || !strings.Contains(out.String(), "trace-1: 3 forced spans were kept\n") {
+		t.Errorf("code %d, ended %v, out %q, err %q", code, s.ended, out.String(), stderr.String())
+	}
+	if want := (admin.ForceRequest{Service: "shop", Seconds: 30}); !reflect.DeepEqual(s.force, want) {
+		t.Errorf("asked for %+v, want %+v", s.force, want)
 	}
 }
 
@@ -303,7 +369,12 @@ func TestRefusals(t *testing.T) {
 		"rates set x":               `"x" is no rate: want a number from 0 to 1`,
 		"rates set 1.5":             `"1.5" is no rate: want a number from 0 to 1`,
 		"rates set NaN":             `"NaN" is no rate: want a number from 0 to 1`,
-		"rates set 0.1 0.2":         `unexpected argument "0.2": "ambit rates set" takes the DEFAULT rate`,
+		"rates set 0.1 0.2":         `unexpected argument "0.2": "ambit rates set" takes the RATE`,
+		"rates clear 1":             `unexpected argument "1": "ambit rates clear" takes none`,
+		"rules x":                   `unexpected argument "x": "ambit rules" takes none`,
+		"trace":                     `neither --service nor --path is given: "ambit trace --path /checkout" keeps the spans of one path`,
+		"trace --path /a --for 1ms": `flag --for: 1ms is out of range; allowed: a duration from 1s to 1h`,
+		"trace --path":              `flag --path: a value must follow`,
 		"rates set 0.1 --jso":       `unknown flag --jso (did you mean --json?): "ambit rates set --help" lists them`,
 		"rates set 0.1 --socket":    `flag --socket: a value must follow`,
 		"pause x":                   `unexpected argument "x": "ambit pause" takes none`,

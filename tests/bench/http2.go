@@ -39,7 +39,7 @@ func measureHTTP2(ctx context.Context, s *settings, r *report) error {
 			return err
 		}
 		defer func() { failed = errors.Join(failed, t.Close()) }()
-		if err := t.kernel.SetRate(0); err != nil {
+		if err := t.kernel.SetBase(0); err != nil {
 			return err
 		}
 		if err := measureBlocks(ctx, s, r, t, ns); err != nil {
@@ -66,7 +66,7 @@ func measureCalls(ctx context.Context, s *settings, r *report, t *tapping, ns *h
 		{"grpc-path", "gRPC, literal path", []float64{0.01}},
 	} {
 		for _, rate := range v.rates {
-			if err := t.kernel.SetRate(rate); err != nil {
+			if err := t.kernel.SetBase(rate); err != nil {
 				return err
 			}
 			costs, said, err := t.converse(ctx, s, ns, v.talk, 1)

@@ -55,7 +55,7 @@ func measureLoopback(ctx context.Context, s *settings, r *report, lab *harness.L
 		{"http", 8, 0, true}, {"http", 8, 0.01, true}, {"http", 8, 1, true},
 		{"traceparent", 1, 1, false},
 	} {
-		if err := t.kernel.SetRate(v.rate); err != nil {
+		if err := t.kernel.SetBase(v.rate); err != nil {
 			return err
 		}
 		costs, said, err := t.converse(ctx, s, ns, v.talk, v.connections)
