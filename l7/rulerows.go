@@ -37,6 +37,11 @@ func (s *rowStore) put(row ruleBits) (uint32, error) {
 	}
 	at := uint32(len(s.index))
 	s.table.Rows[at] = row
+	for i, word := range row {
+		if word != 0 {
+			s.table.Summary[at] |= 1 << i
+		}
+	}
 	s.index[row] = at
 	return at, nil
 }

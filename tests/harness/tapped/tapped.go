@@ -8,11 +8,12 @@ import (
 
 	"ambit/bpf"
 	"ambit/daemon"
+	"ambit/l7"
 	"ambit/tc"
 	"ambit/tests/harness"
 )
 
-// Kernel is the kernel side, open, with all kept and the defaults of the daemon. Whoever has it takes the records from
+// Kernel is the kernel side, open, with all kept, no rules and the defaults of the daemon. Whoever has it takes the records from
 // Reader. Sockets of this process itself are ambit's own, and have none.
 type Kernel struct {
 	*bpf.Kernel
@@ -36,6 +37,13 @@ func Start(lab *harness.Lab, name string, namespaces ...*harness.Namespace) (_ *
 		Rate: 1, IDKey: cfg.IDKey, IdleLimit: cfg.IdleLimit, MaxConnections: uint32(cfg.MaxConnections),
 		RingBytes: uint32(cfg.RingSize), TrustContext: cfg.TrustContext,
 	}); err != nil {
+		return nil, err
+	}
+	rules, err := l7.Compile(nil, 1)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := k.Kernel.SetRules(rules.Table, rules.Actions); err != nil {
 		return nil, err
 	}
 	if k.Reader, err = k.Kernel.Reader(); err != nil {
