@@ -145,6 +145,8 @@ struct exchange {
 	__u64 response_body; /* as request_body */
 	__u64 randomness; /* R, 56 bits */
 	__u64 parent_threshold; /* the caller's T, 56 bits */
+	__u64 route_path; /* hash of the path's template and the method, of which routes' keys are made; 0: not read */
+	__u64 route_target; /* hash of where it went, the same for a CLIENT side */
 	__u8 trace_id[16];
 	__u8 header_parent[8]; /* from traceparent or b3 */
 	__u8 span_id[SIDES][8]; /* derived, per side */
@@ -214,6 +216,7 @@ enum stat {
 	STAT_ROUTES_FULL, /* exchange sides counted as "other": the quota of their service, or the table, was full */
 	STAT_COUNTERS_FULL, /* exchange sides counted as "other" of all services: the table of counters was full */
 	STAT_UNCOUNTED, /* exchange sides that no counter took */
+	STAT_RING_PRESSED, /* exchange sides not kept, among the unsampled, by a threshold raised as the ring buffer filled up */
 	STAT_HPACK_LIMIT, /* header blocks that were given up: too long, or a field that no carry holds */
 	STATS,
 };

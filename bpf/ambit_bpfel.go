@@ -101,7 +101,8 @@ const (
 	ambitDecisionFlagsDECISION_THRESHOLD ambitDecisionFlags = 1
 	ambitDecisionFlagsDECISION_DROPPED   ambitDecisionFlags = 2
 	ambitDecisionFlagsDECISION_ANNOUNCE  ambitDecisionFlags = 4
-	ambitDecisionFlagsDECISION_MADE      ambitDecisionFlags = 8
+	ambitDecisionFlagsDECISION_RULED     ambitDecisionFlags = 8
+	ambitDecisionFlagsDECISION_MADE      ambitDecisionFlags = 16
 )
 
 type ambitEnding uint32
@@ -131,6 +132,8 @@ type ambitExchange struct {
 	ResponseBody    uint64
 	Randomness      uint64
 	ParentThreshold uint64
+	RoutePath       uint64
+	RouteTarget     uint64
 	TraceId         [16]uint8
 	HeaderParent    [8]uint8
 	SpanId          [2][8]uint8
@@ -614,8 +617,9 @@ const (
 	ambitStatSTAT_ROUTES_FULL        ambitStat = 32
 	ambitStatSTAT_COUNTERS_FULL      ambitStat = 33
 	ambitStatSTAT_UNCOUNTED          ambitStat = 34
-	ambitStatSTAT_HPACK_LIMIT        ambitStat = 35
-	ambitStatSTATS                   ambitStat = 36
+	ambitStatSTAT_RING_PRESSED       ambitStat = 35
+	ambitStatSTAT_HPACK_LIMIT        ambitStat = 36
+	ambitStatSTATS                   ambitStat = 37
 )
 
 type ambitStaticEntry struct {

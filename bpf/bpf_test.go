@@ -1,6 +1,9 @@
 package bpf
 
 import (
+	"math"
+	"math/bits"
+	"math/rand/v2"
 	"net/netip"
 	"testing"
 	"time"
@@ -55,6 +58,46 @@ func TestThreshold(t *testing.T) {
 		if got := Threshold(c.rate); got != c.want {
 			t.Errorf("rate %v: threshold %x, want %x", c.rate, got, c.want)
 		}
+	}
+}
+
+// What a press leaves stands for what came: the inverse of each probability, summed up, is their number.
+func TestPressLeavesAnHonestCount(t *testing.T) {
+	const records = 200_000
+	random := rand.New(rand.NewPCG(1, 2))
+	for _, rate := range []float64{1, 0.1} {
+		for _, share := range []uint32{Full, Full / 2, Full / 100} {
+			var estimate, variance float64
+			for range records {
+				r := Record{Kept: 3, Randomness: random.Uint64() >> 8}
+				for side := range r.Decision {
+					r.Decision[side] = Decision{Threshold: Threshold(rate), Flags: DecisionThreshold}
+				}
+				if r.Randomness < Threshold(rate) {
+					continue
+				}
+				if lost := r.Press(share); lost != 2-bits.OnesCount8(r.Kept) || lost == 1 {
+					t.Fatalf("%d sides are lost, and %b are kept", lost, r.Kept)
+				}
+				if r.Kept == 0 {
+					continue
+				}
+				threshold := r.Decision[SideOpener].Threshold
+				if r.Randomness < threshold || threshold != r.Decision[SideAcceptor].Threshold {
+					t.Fatalf("kept with R %x and the thresholds %x, %x", r.Randomness, threshold, r.Decision[SideAcceptor].Threshold)
+				}
+				p := float64(ThresholdNever-threshold) / float64(ThresholdNever)
+				estimate += 1 / p
+				variance += (1 - p) / (p * p)
+			}
+			if d := math.Abs(estimate - records); d > 4*math.Sqrt(variance) {
+				t.Errorf("rate %v, share %v: the estimate is %v of %v, off by %v standard errors", rate, share, estimate, records, d/math.Sqrt(variance))
+			}
+		}
+	}
+	unknown := Record{Kept: 1, Decision: [Sides]Decision{{Flags: 0}}}
+	if lost := unknown.Press(1); lost != 0 || unknown.Kept != 1 {
+		t.Errorf("what has no probability was pressed: %d lost", lost)
 	}
 }
 

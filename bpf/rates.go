@@ -15,8 +15,8 @@ const (
 	ThresholdNone = ^uint64(0)
 )
 
-// full is all of a probability, as struct base_rates has fractions of it.
-const full = 65536 // FULL
+// Full is all of a probability, where a fraction of it is a whole number.
+const Full = 65536 // FULL
 
 // Rates are the rates in force for what no rule decides, and above the rules.
 type Rates struct {
@@ -30,6 +30,11 @@ type Rates struct {
 // Threshold gives T of a rate p, 0 to 1: requests with randomness of at least T are kept.
 func Threshold(p float64) uint64 {
 	return 1<<thresholdBits - uint64(p*(1<<thresholdBits))
+}
+
+// shrink leaves a share of the probability of a threshold, of Full: l7/valve.h.
+func shrink(threshold uint64, share uint32) uint64 {
+	return ThresholdNever - (ThresholdNever-threshold)>>16*uint64(share)
 }
 
 // SetBase changes the default rate in the running kernel, at once. p is from 0 to 1.
@@ -93,7 +98,7 @@ func (k *Kernel) openRates(base float64) error {
 	return k.changeRates(func(r *ambitBaseRates) {
 		*r = ambitBaseRates{Base: Threshold(base), Set: ThresholdNone}
 		for class := range r.Safety {
-			r.Safety[class] = full
+			r.Safety[class] = Full
 		}
 	})
 }

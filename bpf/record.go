@@ -73,6 +73,26 @@ const (
 	ReasonAnomaly     = uint8(ambitReasonREASON_ANOMALY)
 )
 
+// Press leaves a share of the probability of each side that has one, of Full, by raising its threshold. So what is lost
+// for want of room is lost as if by a lower rate, and what remains tells how many it stands for. It returns how many
+// sides are not kept any more.
+func (r *Record) Press(share uint32) (lost int) {
+	if share >= Full {
+		return 0
+	}
+	for side := range r.Decision {
+		d := &r.Decision[side]
+		if r.Kept>>side&1 == 0 || d.Flags&DecisionThreshold == 0 {
+			continue
+		}
+		if d.Threshold = shrink(d.Threshold, share); r.Randomness < d.Threshold {
+			r.Kept &^= 1 << side
+			lost++
+		}
+	}
+	return lost
+}
+
 // Bits of Record.Flags that userspace reads.
 const (
 	FlagTraceHeader     = uint32(ambitExchangeFlagsEXCHANGE_TRACE_HEADER)

@@ -113,7 +113,7 @@ func TestRatesChangeInTheRunningKernel(t *testing.T) {
 		t.Errorf("at the start %+v, %v", rates, err)
 	}
 	var raw ambitBaseRates
-	if err := k.objs.Rates.Lookup(uint32(0), &raw); err != nil || raw.Safety != [3]uint32{full, full, full} {
+	if err := k.objs.Rates.Lookup(uint32(0), &raw); err != nil || raw.Safety != [3]uint32{Full, Full, Full} {
 		t.Errorf("at the start %v of each class remain, %v", raw.Safety, err)
 	}
 	quarter := 0.25

@@ -279,12 +279,13 @@ enum decision_flags {
 	DECISION_THRESHOLD = 1, /* threshold holds: tracestate carries ot=th */
 	DECISION_DROPPED = 2, /* by a rule: the tail is not asked */
 	DECISION_ANNOUNCE = 4, /* the record tells the name of a new route */
-	DECISION_MADE = 8, /* by a rule, or for want of one */
+	DECISION_RULED = 8, /* action and head_action hold */
+	DECISION_MADE = 16, /* by that rule */
 };
 
 /* Of one side of an exchange. */
 struct decision {
-	__u64 threshold; /* in force, where DECISION_THRESHOLD */
+	__u64 threshold; /* in force, where it is kept and DECISION_THRESHOLD */
 	__u64 route; /* its key; made of the path, the method, the service, and of a CLIENT side where it went */
 	__u16 action[STATUS_CLASSES]; /* places in the ring, by the class of the status to come */
 	__u16 head_action; /* of the rule that the head used */

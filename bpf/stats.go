@@ -73,6 +73,7 @@ var eventNames = map[ambitStat]string{
 	ambitStatSTAT_HPACK_UNKNOWN:   "hpack_unknown_fields",
 	ambitStatSTAT_HPACK_LIMIT:     "hpack_blocks_given_up",
 	ambitStatSTAT_RULES_OUTDATED:  "sides_rules_outdated",
+	ambitStatSTAT_RING_PRESSED:    "sides_ring_pressed",
 	ambitStatSTAT_RUSHED:          "sides_rushed",
 	ambitStatSTAT_ROUTES_FULL:     "sides_routes_full",
 	ambitStatSTAT_COUNTERS_FULL:   "sides_counters_full",

@@ -241,7 +241,7 @@ func (d *Daemon) untap(n tc.NetNS) {
 func (d *Daemon) begin() {
 	ctx, cancel := context.WithCancel(context.Background())
 	d.stop = cancel
-	d.pump.routes, d.pump.exemplars = d.routes, exporter.NewExemplars()
+	d.pump.routes, d.pump.exemplars, d.pump.otlp = d.routes, exporter.NewExemplars(), d.out.otlp
 	d.pump.start(d.reader, d.meta, d.out.sink, d.log, &d.running)
 	d.running.Go(func() { d.control(ctx) })
 	d.running.Go(func() { d.watch(ctx) })

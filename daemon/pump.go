@@ -21,10 +21,11 @@ type pump struct {
 	// routes learn the names of new routes, exemplars the latest span of each.
 	routes    *Routes
 	exemplars *exporter.Exemplars
+	// otlp tells how full its queue is; nil where spans stay here.
+	otlp *exporter.OTLP
 	// idle is signalled whenever the ring buffer was found empty.
 	idle chan struct{}
-	// spans counts what was handed to the sink; repaired is l7's.
-	spans    atomic.Uint64
+	// repaired is l7's.
 	repaired atomic.Uint64
 	running  atomic.Bool
 }
@@ -70,14 +71,25 @@ func (p *pump) run(reader *bpf.Reader, m *meta.Meta, sink exporter.Sink) error {
 		for i := range l7.Announcements(&record, &announced) {
 			p.routes.Learn(&announced[i])
 		}
+		p.press(&record)
 		n := assembler.Assemble(&record, clock, &spans)
 		for i := range n {
 			m.Enrich(&spans[i])
 			p.note(&record, &spans[i])
 			sink.Add(&spans[i])
 		}
-		p.spans.Add(uint64(n))
 		p.repaired.Store(assembler.Repaired)
+	}
+}
+
+// press leaves out what finds no room in the exporter's queue, before it costs more.
+func (p *pump) press(record *bpf.Record) {
+	if p.otlp == nil {
+		return
+	}
+	// Where nothing has room the queue itself counts it.
+	if share := p.otlp.Share(); share > 0 && share < bpf.Full {
+		p.otlp.Refuse(record.Press(share))
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"ambit/l7"
@@ -98,6 +99,7 @@ type OTLP struct {
 	settled uint64 // number of the last slab whose spans are accounted for
 	flushTo uint64 // slabs up to this number are due
 	closing bool
+	share   atomic.Uint32 // queue.share, for those who don't lock
 	settle  chan struct{} // closed and made anew whenever settled moves
 
 	wake  chan struct{} // the sender shall look at the queue
@@ -144,6 +146,7 @@ func NewOTLP(ctx context.Context, cfg OTLPConfig) (*OTLP, error) {
 		sender: sender{batch: newBatch(cfg.Version, cfg.BatchBytes, cfg.BatchSpans)},
 	}
 	o.stats.CapacityBytes = cfg.QueueBytes
+	o.share.Store(queue.share())
 	o.ctx, o.cancel = context.WithCancel(context.Background())
 	go o.run()
 	return o, nil
@@ -163,10 +166,22 @@ func (o *OTLP) Add(s *l7.Span) {
 	if reason := o.queue.add(s, time.Now); reason != dropNone {
 		o.stats.Dropped[reason]++
 	}
+	o.share.Store(o.queue.share())
 	if o.queue.number != opened {
 		// A slab was begun, and perhaps one is full.
 		signal(o.wake)
 	}
+}
+
+// Share is what remains of every probability as the queue fills up, of bpf.Full: bpf.Record.Press raises thresholds by it.
+func (o *OTLP) Share() uint32 { return o.share.Load() }
+
+// Refuse counts spans that a raised threshold kept away.
+func (o *OTLP) Refuse(n int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.stats.Added += uint64(n)
+	o.stats.Dropped[DropQueuePressed] += uint64(n)
 }
 
 // signal leaves a token in c, unless one is there.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"ambit/bpf"
 	"ambit/l7"
 
 	"golang.org/x/sys/unix"
@@ -52,8 +53,9 @@ func (s *slab) take(appended []byte) (extent, bool) {
 }
 
 // queue holds encoded spans until they are sent. Its memory is made once: slabs of a fixed number of bytes
-// and spans each, filled one after the other. When all are full it refuses the newest span, unencoded:
-// that costs least where there is least to spare, and leaves whole what is already waiting.
+// and spans each, filled one after the other. As it fills up, share says how much of what has a probability is to be taken
+// still. When all are full it refuses the newest span, unencoded: that costs least where there is least to spare, and leaves
+// whole what is already waiting.
 //
 //	free --open--> open --sealed: full, or due--> ready --taken--> (sender) --> free
 //
@@ -66,6 +68,8 @@ type queue struct {
 	enc   encoder
 	delay time.Duration
 	arena []byte // all slabs
+	// slabBytes is the size of each.
+	slabBytes int
 
 	free  []*slab
 	open  *slab   // nil, or has at least one span
@@ -90,9 +94,12 @@ func newQueue(slabs, slabBytes, slabSpans int, delay time.Duration, capture Capt
 		return nil, fmt.Errorf("map %d bytes for the queue of spans: %w", slabs*slabBytes, err)
 	}
 	q := &queue{
-		enc:     encoder{capture: capture},
-		delay:   delay,
-		arena:   arena,
+		enc:   encoder{capture: capture},
+		delay: delay,
+		arena: arena,
+
+		slabBytes: slabBytes,
+
 		free:    make([]*slab, slabs),
 		ready:   make([]*slab, 0, slabs),
 		indices: make(map[*l7.Resource]uint32),
@@ -180,6 +187,19 @@ func (q *queue) name(r *l7.Resource) (index uint32, ok bool) {
 	}
 	q.last, q.lastIndex = r, index
 	return index, true
+}
+
+// pressedPart is the part of the queue in which less and less is taken: its last eighth.
+const pressedPart = 8
+
+// share is what is taken as the queue fills up, of bpf.Full: all until its last eighth begins, nothing where it is full.
+func (q *queue) share() uint32 {
+	room := len(q.free) * q.slabBytes
+	if b := q.open; b != nil {
+		// Whichever is used up first.
+		room += min(cap(b.buf)-len(b.buf), q.slabBytes/cap(b.spans)*(cap(b.spans)-len(b.spans)))
+	}
+	return uint32(min(room*pressedPart*bpf.Full/len(q.arena), bpf.Full))
 }
 
 func (q *queue) openSlab(now time.Time) {

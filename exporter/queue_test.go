@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"ambit/bpf"
 	"ambit/l7"
 )
 
@@ -87,6 +88,40 @@ func TestQueueFullRefusesTheNewest(t *testing.T) {
 	q.release(s)
 	if reason := q.add(numbered(1), atZero); reason != dropNone {
 		t.Errorf("a queue with room again says %v", reason)
+	}
+}
+
+// In the last eighth of the queue, by bytes or by spans, the share falls to nothing.
+func TestQueueSharesWhatIsLeft(t *testing.T) {
+	for name, q := range map[string]*queue{
+		"bytes": testQueue(t, 4, minBatchBytes, 1000, time.Second, QueryKeys), "spans": testQueue(t, 4, 1<<20, 40, time.Second, QueryKeys),
+	} {
+		t.Run(name, func(t *testing.T) {
+			before, full := q.share(), 0
+			if before != bpf.Full {
+				t.Fatalf("an empty queue shares %d of %d", before, bpf.Full)
+			}
+			for i := 0; q.add(numbered(i), atZero) == dropNone; i++ {
+				now := q.share()
+				if now > before {
+					t.Fatalf("span %d lets the share rise from %d to %d", i, before, now)
+				}
+				if before = now; now == bpf.Full {
+					full++
+				}
+			}
+			if all := q.spans; full < all*8/10 || full > all*19/20 {
+				t.Errorf("%d of %d spans found all of it, want seven eighths", full, all)
+			}
+			if before > bpf.Full/3 {
+				t.Errorf("a full queue shares %d of %d", before, bpf.Full)
+			}
+			s := takeNow(t, q)
+			q.release(s)
+			if now := q.share(); now != bpf.Full {
+				t.Errorf("with a batch's room again it shares %d", now)
+			}
+		})
 	}
 }
 

@@ -76,6 +76,7 @@ func (o *OTLP) deliver(s *slab) {
 	number := s.number
 	o.mu.Lock()
 	o.queue.release(s)
+	o.share.Store(o.queue.share())
 	o.mu.Unlock()
 	deadline := time.Now().Add(o.cfg.RetryFor)
 	for first := true; ; first = false {

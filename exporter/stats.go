@@ -8,6 +8,8 @@ type DropReason uint8
 const (
 	// DropQueueFull means that the queue had no room: the collector is away or slower than the spans come.
 	DropQueueFull DropReason = iota
+	// DropQueuePressed means that the queue was nearly full, and the span below the threshold that was raised for that.
+	DropQueuePressed
 	// DropTooLarge means that the span and its resource do not fit a batch of their own.
 	DropTooLarge
 	// DropRejected means that the collector took the batch without this span (partial success).
@@ -25,7 +27,7 @@ const (
 	dropNone DropReason = 255
 )
 
-var dropReasons = [DropReasons]string{"queue_full", "too_large", "rejected", "refused", "expired", "shutdown"}
+var dropReasons = [DropReasons]string{"queue_full", "queue_pressed", "too_large", "rejected", "refused", "expired", "shutdown"}
 
 func (r DropReason) String() string {
 	return dropReasons[r]

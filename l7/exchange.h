@@ -8,11 +8,6 @@
 
 #include "sample.h"
 
-static always_inline bool is_app(const struct exchange *ex, __u32 side)
-{
-	return ex->ends.party[side].flags & PARTY_APP;
-}
-
 /* Counts an exchange as begun for each side that is known to be an application's and was not counted yet. */
 static always_inline void see(struct exchange *ex)
 {
@@ -43,16 +38,55 @@ __noinline int drop(struct exchange *ex, __u32 stat)
 	return 0;
 }
 
+/* Its record tells the name of a new route. */
+static always_inline bool is_announced(const struct exchange *ex)
+{
+	return (ex->decision[SIDE_OPENER].flags | ex->decision[SIDE_ACCEPTOR].flags) & DECISION_ANNOUNCE;
+}
+
+/*
+ * The ring buffer as a valve, in its last eighth: what is lost there is lost by raised thresholds, so the spans that come
+ * through still tell how many they stand for. What has no threshold enters no estimate, and may use all of the buffer.
+ */
+static always_inline void press(struct exchange *ex, __u64 room, __u64 eighth)
+{
+	__u32 kept = ex->kept;
+
+	for (__u32 side = 0; side < SIDES; side++) {
+		struct decision *d = &ex->decision[side];
+		if (!(kept >> side & 1) || !(d->flags & DECISION_THRESHOLD))
+			continue;
+		d->threshold = shrink(d->threshold, room * FULL / eighth);
+		if (ex->randomness < d->threshold)
+			kept &= ~(1 << side);
+	}
+	__u32 lost = sides_of(ex->kept & ~kept);
+	ex->kept = kept;
+	if (lost) {
+		count_n(STAT_UNSAMPLED, lost);
+		count_n(STAT_RING_PRESSED, lost);
+	}
+}
+
 static always_inline void submit(struct exchange *ex)
 {
 	__u32 size = offsetof(struct exchange, text) + ex->used;
+	__u64 waits = bpf_ringbuf_query(&records, BPF_RB_AVAIL_DATA);
 
+	__u64 all = bpf_ringbuf_query(&records, BPF_RB_RING_SIZE);
+	__u64 room = waits + sizeof(*ex) < all ? all - waits - sizeof(*ex) : 0;
+
+	if (room && room < all / 8) {
+		press(ex, room, all / 8);
+		if (!ex->kept && !is_announced(ex))
+			return;
+	}
 	opaque(size);
 	if (size > sizeof(*ex))
 		size = sizeof(*ex);
-	__u64 waits = bpf_ringbuf_query(&records, BPF_RB_AVAIL_DATA) & (wake_bytes - 1);
-	__u64 wake = waits + size >= wake_bytes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
-	__u32 stat = bpf_ringbuf_output(&records, ex, size, wake) ? STAT_DROP_RING_FULL : STAT_SUBMITTED;
+	__u64 wake = (waits & (wake_bytes - 1)) + size >= wake_bytes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+	/* Full is where the longest record has no room: a short one is no likelier to be kept. */
+	__u32 stat = !room || bpf_ringbuf_output(&records, ex, size, wake) ? STAT_DROP_RING_FULL : STAT_SUBMITTED;
 	if (ex->kept)
 		count_n(stat, sides_of(ex->kept));
 }
@@ -99,7 +133,7 @@ __noinline int conclude(struct flow *f, struct exchange *ex, __u32 ending, __u64
 	__u32 lost = ex->seen & ~ex->kept;
 	if (lost)
 		count_n(STAT_UNSAMPLED, sides_of(lost));
-	if (!ex->kept && !((ex->decision[SIDE_OPENER].flags | ex->decision[SIDE_ACCEPTOR].flags) & DECISION_ANNOUNCE))
+	if (!ex->kept && !is_announced(ex))
 		return 0;
 	if (f->opener_traced)
 		ex->flags |= EXCHANGE_OPENER_TRACED;
@@ -173,6 +207,8 @@ static always_inline void reset_exchange(struct flow *f, struct exchange *ex, __
 	ex->method = METHOD_OTHER;
 	ex->template_rule = NO_RULE;
 	ex->generation = 0;
+	ex->route_path = 0;
+	ex->route_target = 0;
 	ex->protocol = stream ? PROTOCOL_HTTP2 : PROTOCOL_HTTP1;
 	__builtin_memset(ex->header_parent, 0, sizeof(ex->header_parent));
 	__builtin_memset(ex->decision, 0, sizeof(ex->decision));

@@ -6,21 +6,25 @@
 #include "outcome.h"
 #include "rules.h"
 
-/* What one side counts as. An exchange whose path nobody knows has the path of no segments, and counts as "other". */
-static always_inline __u64 route_key(const struct exchange *ex, const struct subject *s, __u64 named, __u32 side)
+/* Where a CLIENT side's requests go: the host that it named, or the address. */
+static always_inline __u64 target_key(const struct exchange *ex)
 {
-	__u64 h = mix(named ? mix(flow_seed, named) : s->path, s->method << 1 | side);
+	const struct endpoint *to = &ex->ends.remote[SIDE_OPENER];
+	__u32 host = slice_of(ex, FIELD_HOST);
 
-	h = mix(h, ex->ends.party[side & 1].service);
-	if (side == SIDE_OPENER) {
-		__u32 host = slice_of(ex, FIELD_HOST);
-		const struct endpoint *to = &ex->ends.remote[SIDE_OPENER];
-		if (host & 0xffff)
-			h = mix(h, hash_text(ex, flow_seed, host, HASH_LOWER));
-		else
-			h = mix(mix(mix(h, *(__u64 *)to->addr), *(__u64 *)(to->addr + 8)), to->port);
-	}
-	return h | 1;
+	if (host & 0xffff)
+		return hash_text(ex, flow_seed, host, HASH_LOWER) | 1;
+	return mix(mix(mix(flow_seed, *(__u64 *)to->addr), *(__u64 *)(to->addr + 8)), to->port) | 1;
+}
+
+/* What one side counts as; 0 where that was not read. */
+static always_inline __u64 route_key(const struct exchange *ex, __u32 side)
+{
+	__u64 h = mix(mix(ex->route_path, side & 1), ex->ends.party[side & 1].service);
+
+	if (side == SIDE_OPENER)
+		h = mix(h, ex->route_target);
+	return ex->route_path && (side == SIDE_ACCEPTOR || ex->route_target) ? h | 1 : 0;
 }
 
 /* The route of what no other route counts; userspace knows it too. */

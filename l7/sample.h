@@ -21,6 +21,11 @@
 #include "rules.h"
 #include "valve.h"
 
+static always_inline bool is_app(const struct exchange *ex, __u32 side)
+{
+	return ex->ends.party[side].flags & PARTY_APP;
+}
+
 static always_inline void identify(struct exchange *ex)
 {
 	struct sip s;
@@ -40,41 +45,39 @@ static always_inline const struct action *action_at(__u32 place, __u32 generatio
 	return a && *(volatile __u32 *)&a->generation == generation ? a : 0;
 }
 
-/* What asks to be kept. */
-struct wish {
-	__u64 threshold;
-	__u8 reason; /* REASON_NONE: it does not ask */
-	__u8 known; /* the threshold says how probable it is */
-};
-
-static always_inline struct wish wish_of(const struct exchange *ex, const struct action *a, const struct base_rates *base,
-					 const struct route *route)
+/* What asks to be kept: the threshold and whether it says how probable that is go into the decision, the reason is the answer. */
+static always_inline __u8 ask_rates(const struct exchange *ex, struct decision *d, const struct action *a,
+				    const struct base_rates *base, const struct route *route)
 {
-	struct wish w = { THRESHOLD_NEVER, REASON_HEAD, 1 };
+	__u64 threshold = THRESHOLD_NEVER;
+	__u8 reason = REASON_HEAD, known = DECISION_THRESHOLD;
 
 	if (ex->flags & EXCHANGE_PARENT_DECIDED && a->parent != PARENT_IGNORE) {
 		if (ex->flags & EXCHANGE_PARENT_SAMPLED) {
-			w.reason = REASON_PARENT;
-			w.known = ex->flags & EXCHANGE_PARENT_THRESHOLD && ex->randomness >= ex->parent_threshold;
-			w.threshold = w.known ? ex->parent_threshold : 0;
+			reason = REASON_PARENT;
+			known = ex->flags & EXCHANGE_PARENT_THRESHOLD && ex->randomness >= ex->parent_threshold ?
+					DECISION_THRESHOLD : 0;
+			threshold = known ? ex->parent_threshold : 0;
 			if (a->parent == PARENT_SCALE && a->flags & ACTION_RATE)
-				w.threshold = shrink(w.threshold, (THRESHOLD_NEVER - a->threshold) >> 40);
+				threshold = shrink(threshold, (THRESHOLD_NEVER - a->threshold) >> 40);
 		}
 	} else if (base->set != THRESHOLD_NONE) {
-		w.threshold = base->set;
+		threshold = base->set;
 	} else if (a->flags & ACTION_RATE) {
-		w.threshold = a->threshold;
+		threshold = a->threshold;
 	} else if (route && route->threshold != THRESHOLD_NONE) {
-		w.threshold = route->threshold;
+		threshold = route->threshold;
 	} else {
-		w.threshold = base->base;
+		threshold = base->base;
 	}
-	if (route && route->anomaly < w.threshold) {
-		if (ex->randomness < w.threshold)
-			w.reason = REASON_ANOMALY;
-		w.threshold = route->anomaly;
+	if (route && route->anomaly < threshold) {
+		if (ex->randomness < threshold)
+			reason = REASON_ANOMALY;
+		threshold = route->anomaly;
 	}
-	return w;
+	d->threshold = threshold;
+	d->flags |= known;
+	return reason;
 }
 
 /* Whether a source that may force did, and the budget of forced spans allows it. */
@@ -103,14 +106,13 @@ __noinline int decide_side(struct exchange *ex, __u32 side, __u32 place)
 	const struct base_rates *base = base_in_force();
 	if (!a || !base)
 		return 0;
-	const struct route *route = find_route(d->route);
 	__u32 class = a->class;
 	opaque(class);
 	if (class >= TRAFFIC_CLASSES)
 		class = CLASS_NORMAL;
 
 	d->reason = REASON_NONE;
-	d->flags = DECISION_MADE;
+	d->flags = DECISION_RULED | DECISION_MADE;
 	d->class = class;
 	d->rule = a->rule;
 	if ((a->flags & ACTION_FORCE || ex->flags & EXCHANGE_FORCE) && is_forced(ex, a, base, bpf_ktime_get_ns())) {
@@ -121,8 +123,8 @@ __noinline int decide_side(struct exchange *ex, __u32 side, __u32 place)
 		d->flags |= DECISION_DROPPED;
 		return 0;
 	}
-	struct wish w = wish_of(ex, a, base, route);
-	if (ex->randomness < w.threshold && w.known)
+	__u8 reason = ask_rates(ex, d, a, base, find_route(d->route));
+	if (ex->randomness < d->threshold && d->flags & DECISION_THRESHOLD)
 		return 0;
 	struct budget *node = budget_at(BUDGET_NODE), *cap = budget_at(a->cap & (BUDGETS - 1));
 	if (!node || !cap)
@@ -131,17 +133,13 @@ __noinline int decide_side(struct exchange *ex, __u32 side, __u32 place)
 	__u32 fraction = times(base->safety[class], share_of(class, filling(node, now)));
 	if (a->cap)
 		fraction = times(fraction, filling(cap, now));
-	__u64 threshold = shrink(w.threshold, fraction);
-	if (ex->randomness < threshold) {
+	d->threshold = shrink(d->threshold, fraction);
+	if (ex->randomness < d->threshold) {
 		refuse(a->cap && filling(cap, now) < FULL ? cap : node);
 		return 0;
 	}
-	if (!spend(node, now) || (a->cap && !spend(cap, now)))
-		return 0;
-	d->reason = w.reason;
-	d->threshold = threshold;
-	if (w.known)
-		d->flags |= DECISION_THRESHOLD;
+	if (spend(node, now) && (!a->cap || spend(cap, now)))
+		d->reason = reason;
 	return 0;
 }
 
@@ -242,9 +240,12 @@ __noinline int decide_sides(struct exchange *ex)
 			named = a->route;
 		}
 	}
+	ex->route_path = mix(named ? mix(flow_seed, named) : s->path, s->method) | 1;
+	if (is_app(ex, SIDE_OPENER) || !is_app(ex, SIDE_ACCEPTOR))
+		ex->route_target = target_key(ex);
 	for (__u32 side = 0; side < SIDES; side++) {
 		struct decision *d = &ex->decision[side];
-		if (!(ex->ends.party[side].flags & PARTY_APP))
+		if (!is_app(ex, side) && is_app(ex, !side))
 			continue;
 		collect_side(s, ex, r, side);
 		match_rules(s, r);
@@ -252,7 +253,11 @@ __noinline int decide_sides(struct exchange *ex)
 		for (__u32 class = 0; class < STATUS_CLASSES; class++)
 			d->action[class] = r->actions + (r->statuses ? s->found[class] : rule);
 		d->head_action = r->actions + rule;
-		d->route = route_key(ex, s, named, side);
+		d->flags = DECISION_RULED;
+		/* Whose socket is not there yet is decided when it is. */
+		if (!is_app(ex, side))
+			continue;
+		d->route = route_key(ex, side);
 		decide_side(ex, side, d->head_action);
 	}
 	return 0;
@@ -269,7 +274,7 @@ static always_inline void decide_cut(struct exchange *ex)
 	ex->generation = r->generation;
 	for (__u32 side = 0; side < SIDES; side++) {
 		struct decision *d = &ex->decision[side];
-		if (!(ex->ends.party[side].flags & PARTY_APP))
+		if (!is_app(ex, side))
 			continue;
 		d->head_action = r->actions + r->count - 1;
 		for (__u32 class = 0; class < STATUS_CLASSES; class++)
@@ -285,14 +290,17 @@ static always_inline __u32 decide_tail(struct exchange *ex)
 
 	for (__u32 side = 0; side < SIDES; side++) {
 		struct decision *d = &ex->decision[side];
-		if (!(ex->ends.party[side].flags & PARTY_APP))
+		if (!is_app(ex, side))
 			continue;
-		/* Its socket was found behind the head: what holds for the other side does for it. */
-		if (!(d->flags & DECISION_MADE)) {
+		/* Its socket was found behind the head. Where no rules were asked for it, what holds for the other side does. */
+		if (!(d->flags & DECISION_RULED)) {
 			const struct decision *other = &ex->decision[!side];
 			for (__u32 class = 0; class < STATUS_CLASSES; class++)
 				d->action[class] = other->action[class];
 			d->head_action = other->head_action;
+		}
+		if (!(d->flags & DECISION_MADE)) {
+			d->route = route_key(ex, side);
 			decide_side(ex, side, d->head_action);
 		}
 		if (ex->generation) {

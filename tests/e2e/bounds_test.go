@@ -1,7 +1,11 @@
 package e2e
 
 import (
+	"math"
 	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -82,19 +86,65 @@ func TestRingFull(t *testing.T) {
 	stage.Must(t, c.play(repeat(turns, turn)))
 	thaw()
 	spans, counts := st.Settled(t)
-	full := counts.Dropped["ring_full"]
-	if counts.Seen != 2*turns || full == 0 || counts.DroppedTotal() != full || counts.Exported+full != 2*turns || uint64(len(spans)) != counts.Exported {
+	full, pressed := counts.Dropped["ring_full"], counts.Events["sides_ring_pressed"]
+	if counts.Seen != 2*turns || full == 0 || counts.DroppedTotal() != full || counts.Unsampled != pressed ||
+		counts.Exported+full+pressed != 2*turns || uint64(len(spans)) != counts.Exported {
 		t.Errorf("%d spans came of %d sides; %v", len(spans), 2*turns, counts)
 	}
-	// They are the first ones: the buffer was empty at first.
-	first := several(len(spans)/2, plainly)
-	compare(t, spans, first, c, 2)
+	// The first ones are all there: seven eighths of the buffer take everything.
+	whole := slices.DeleteFunc(spans, func(s stage.Span) bool { return s.TraceState != "ot=th:0" })
+	if len(whole) < 60 {
+		t.Errorf("%d spans say that all were kept, want those that 56 KiB hold", len(whole))
+	}
+	compare(t, whole, several(len(whole)/2, plainly), c, 2)
 	for range 3 {
 		c := connect(t, p, netip.AddrPort{})
 		stage.Must(t, c.play(repeat(20, turn)))
 		c.close()
 		scene{want: several(20, plainly)}.verify(t, st, p, c)
 	}
+}
+
+// As the ring buffer fills up thresholds rise: what comes through says how many it stands for.
+func TestRingPressed(t *testing.T) {
+	const turns = 2000
+	n := newNetwork(t)
+	st := n.stage(t, "--ring-size", "1MiB")
+	c := connect(t, n.loopback(), netip.AddrPort{})
+	thaw := st.Freeze(t)
+	stage.Must(t, c.play(repeat(turns, script{ask(1, plain), tell(1, okay)})))
+	thaw()
+	spans, counts := st.Settled(t)
+	pressed := counts.Events["sides_ring_pressed"]
+	if counts.DroppedTotal() > 0 || pressed < turns/10 || counts.Unsampled != pressed || counts.Exported+pressed != 2*turns {
+		t.Errorf("%d spans came, %v", len(spans), counts)
+	}
+	for _, kind := range []bool{true, false} {
+		var estimate, variance float64
+		for i := range spans {
+			if spans[i].Client() == kind {
+				p := probability(t, &spans[i])
+				estimate += 1 / p
+				variance += (1 - p) / (p * p)
+			}
+		}
+		off := (estimate - turns) / math.Sqrt(variance)
+		t.Logf("client %v: estimate %.0f of %d, off by %.2f standard errors", kind, estimate, turns, off)
+		if math.Abs(off) > 4 {
+			t.Errorf("client %v: the estimate is %.0f, want %d; off by %.1f standard errors", kind, estimate, turns, off)
+		}
+	}
+}
+
+// probability is what a span's threshold says.
+func probability(t *testing.T, s *stage.Span) float64 {
+	t.Helper()
+	digits, ok := strings.CutPrefix(s.TraceState, "ot=th:")
+	threshold, err := strconv.ParseUint((digits + strings.Repeat("0", 14))[:14], 16, 64)
+	if !ok || err != nil {
+		t.Fatalf("the tracestate %q has no threshold", s.TraceState)
+	}
+	return 1 - math.Ldexp(float64(threshold), -56)
 }
 
 // Connections beyond the table's size are not followed, and counted; when others have ended there is room again.
