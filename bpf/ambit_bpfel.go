@@ -55,6 +55,8 @@ type ambitBaseRates struct {
 	Generation uint64
 	Safety     [3]uint32
 	Force      uint32
+	Floor      uint32
+	Spare      uint32
 }
 
 type ambitBudget struct {
@@ -477,6 +479,8 @@ type ambitRoute struct {
 	Kind        uint8
 	State       uint8
 	Outcomes    uint32
+	Floor       uint32
+	Spare       uint32
 }
 
 type ambitRouteBucket struct {

@@ -16,7 +16,8 @@ const (
 	BudgetNode   = 0
 	BudgetTail   = 1
 	BudgetForced = 2
-	BudgetCaps   = 3 // from here on rules' own
+	BudgetFloor  = 3
+	BudgetCaps   = 4 // from here on rules' own
 	BudgetsMax   = 256
 )
 

@@ -175,6 +175,8 @@ struct route {
 	__u8 kind; /* enum side_index */
 	__u8 state; /* enum route_state */
 	__u32 outcomes; /* series that it has */
+	__u32 floor; /* 1: userspace grants it a span; 0 again when an exchange has taken it */
+	__u32 spare;
 };
 
 /* A slot that is being filled has this key, which no route has. */
@@ -260,7 +262,8 @@ struct budget {
 #define BUDGET_NODE 0
 #define BUDGET_TAIL 1
 #define BUDGET_FORCED 2
-#define BUDGET_CAPS 3 /* from here on rules' own */
+#define BUDGET_FLOOR 3
+#define BUDGET_CAPS 4 /* from here on rules' own */
 #define BUDGETS 256
 #define BUDGET_BURST_NS 200000000ULL
 
@@ -273,6 +276,8 @@ struct base_rates {
 	__u64 generation; /* counts the changes */
 	__u32 safety[TRAFFIC_CLASSES]; /* what remains of every probability, of FULL */
 	__u32 force; /* x-envoy-force-trace is believed, of sources that the map cidrs says */
+	__u32 floor; /* 1: a new route is granted a floor at once */
+	__u32 spare;
 };
 
 enum decision_flags {

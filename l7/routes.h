@@ -5,6 +5,7 @@
 
 #include "outcome.h"
 #include "rules.h"
+#include "valve.h"
 
 /* Where a CLIENT side's requests go: the host that it named, or the address. */
 static always_inline __u64 target_key(const struct exchange *ex)
@@ -82,6 +83,7 @@ static always_inline struct route_count *routes_of(__u32 service, __u32 side)
 static always_inline struct route *add_route(__u64 key, __u32 service, __u32 side, __u64 now)
 {
 	struct route_count *all = routes_of(0, side), *own = routes_of(service, side);
+	const struct base_rates *base = base_in_force();
 	struct route *r = 0;
 
 	if (!all || !own)
@@ -109,6 +111,7 @@ static always_inline struct route *add_route(__u64 key, __u32 service, __u32 sid
 	r->kind = side;
 	r->state = ROUTE_NEW;
 	r->outcomes = 0;
+	r->floor = base ? base->floor : 0;
 	__sync_lock_test_and_set(&r->key, key);
 	return r;
 }
@@ -135,7 +138,26 @@ static always_inline __u16 outcome_of(const struct exchange *ex)
 	return ex->ending == ENDING_RESPONSE ? ex->status : OUTCOME_ENDING + ex->ending;
 }
 
-/* The key of the route that a side counts as; that of "other" where it has none. What is new tells its name by a record. */
+/*
+ * What nothing else keeps may be the one span that its route was granted: its floor. It carries no th, and as head and tail
+ * were asked before, no estimate lacks it.
+ */
+static always_inline void take_floor(struct decision *d, struct route *r, __u64 now)
+{
+	if (d->reason != REASON_NONE || d->flags & DECISION_DROPPED || !*(volatile __u32 *)&r->floor)
+		return;
+	struct budget *floor = budget_at(BUDGET_FLOOR), *node = budget_at(BUDGET_NODE);
+	if (!floor || !node || !spend(floor, now) || !spend(node, now))
+		return;
+	/* Another CPU may have been quicker. */
+	if (__sync_val_compare_and_swap(&r->floor, 1, 0) != 1)
+		return;
+	d->reason = REASON_FLOOR;
+	d->flags &= ~DECISION_THRESHOLD;
+}
+
+/* The key of the route that a side counts as; that of "other" where it has none. What is new tells its name by a record, and
+ * what is granted a floor takes it. */
 __noinline __u64 counted_route(struct exchange *ex, __u32 side)
 {
 	if (!ex)
@@ -152,6 +174,7 @@ __noinline __u64 counted_route(struct exchange *ex, __u32 side)
 		r = add_route(d->route, service, side & 1, now);
 	if (!r || r->state == ROUTE_CLOSING)
 		return other;
+	take_floor(d, r, now);
 	if (now > r->last_ns + SECOND_NS)
 		r->last_ns = now;
 	if (r->state == ROUTE_NEW && now > r->announced_ns + SECOND_NS) {

@@ -9,6 +9,7 @@
  *   parent           sampled, th=Tp, R >= Tp: T = Tp    sampled otherwise: kept, no th    not sampled: T = never
  *   rates set, rule, remote, default                    T = that rate's, the first one that there is
  *   anomaly, tail    T = min(T, theirs)
+ *   floor            kept, under no known probability, where nothing else keeps it
  *
  * R is 56 bits of randomness, T = 2^56 (1 - p); R >= T keeps.
  */
@@ -87,13 +88,6 @@ static always_inline bool is_forced(const struct exchange *ex, const struct acti
 		return false;
 	struct budget *forced = budget_at(BUDGET_FORCED), *node = budget_at(BUDGET_NODE);
 	return forced && node && spend(forced, now) && spend(node, now);
-}
-
-static always_inline const struct base_rates *base_in_force(void)
-{
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&rates, &zero);
 }
 
 /* A function of its own, as the next ones: each is verified once, and one after the other would be too much. */
@@ -310,9 +304,9 @@ static always_inline __u32 decide_tail(struct exchange *ex)
 				decide_side(ex, side, place);
 			tail_side(ex, side);
 		}
+		count_ended(ex, side);
 		if (d->reason != REASON_NONE)
 			kept |= 1 << side;
-		count_ended(ex, side);
 	}
 	return kept;
 }

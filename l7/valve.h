@@ -20,6 +20,13 @@ static always_inline __u64 shrink(__u64 threshold, __u32 fraction)
 	return THRESHOLD_NEVER - ((THRESHOLD_NEVER - threshold) >> 16) * fraction;
 }
 
+static always_inline const struct base_rates *base_in_force(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&rates, &zero);
+}
+
 static always_inline struct budget *budget_at(__u32 index)
 {
 	return bpf_map_lookup_elem(&budgets, &index);
