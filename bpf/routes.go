@@ -20,7 +20,7 @@ type RouteState uint8
 // what comes for it as "other", and a second later it is gone.
 //
 //	RouteNew --Name--> RouteNamed
-//	    |                  |
+//	    |    <-Renew--     |
 //	    +--idle for long---+--> RouteClosing --a second--> (slot free)
 const (
 	RouteNew     = RouteState(ambitRouteStateROUTE_NEW)
@@ -126,6 +126,19 @@ func (t *routeTable) name(key uint64) bool {
 	}
 	r.State = uint8(RouteNamed)
 	return true
+}
+
+// renew takes the names away: the kernel announces each route at its next exchange.
+func (t *routeTable) renew() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for b := range t.routes {
+		for i := range t.routes[b].Slot {
+			if r := &t.routes[b].Slot[i]; RouteState(r.State) == RouteNamed {
+				r.State = uint8(RouteNew)
+			}
+		}
+	}
 }
 
 // age lists the routes, lets those close that were not used for too long, and returns which of those that close

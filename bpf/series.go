@@ -131,6 +131,9 @@ func (r *SeriesReader) Snapshot() *Snapshot { return r.snapshot.Load() }
 // is no such route, or where it is about to go.
 func (r *SeriesReader) Name(key uint64) bool { return r.table.name(key) }
 
+// Renew has the kernel announce every route anew, as the rules that its announcement named have changed.
+func (r *SeriesReader) Renew() { r.table.renew() }
+
 // Read reads all counters and makes a new snapshot. Routes that were idle for long go: their counters are added to
 // those of "other" of their service and kind.
 func (r *SeriesReader) Read() error {

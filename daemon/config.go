@@ -102,6 +102,8 @@ type CaptureConfig struct {
 	GRPCMessage bool
 	// ContentType sends content types.
 	ContentType bool
+	// GuessedRoute sends a guessed template as http.route too, on spans and in metrics.
+	GuessedRoute bool
 }
 
 // ExportConfig bounds and paces what waits for the collector.
@@ -130,8 +132,6 @@ type MetricsConfig struct {
 	Routes string
 	// OTLP sends metrics to the collector that spans are sent to.
 	OTLP bool
-	// GuessedRoute sends a guessed template as http.route too.
-	GuessedRoute bool
 }
 
 // LogConfig says what is logged, and how.

@@ -155,6 +155,11 @@ var table = []Setting{
 		binding: one(func(c *Config) *bool { return &c.Capture.ContentType }, trueOrFalse),
 	},
 	{
+		Key: "capture.guessed_route", Flag: "capture-guessed-route", Default: "false",
+		Usage:   "send a guessed template of a path as http.route and in span names, which are for those that rules give",
+		binding: one(func(c *Config) *bool { return &c.Capture.GuessedRoute }, trueOrFalse),
+	},
+	{
 		Key: "idle_limit", Flag: "idle-limit", Default: "60s",
 		Usage:   "longest that an exchange waits for its next byte before it is given up",
 		binding: one(func(c *Config) *time.Duration { return &c.IdleLimit }, durationIn(time.Second, time.Hour)),
@@ -241,11 +246,6 @@ var table = []Setting{
 		Key: "metrics.otlp", Flag: "metrics-otlp", Default: "true",
 		Usage:   "send metrics of every request to the OTLP collector, where an endpoint is set",
 		binding: one(func(c *Config) *bool { return &c.Metrics.OTLP }, trueOrFalse),
-	},
-	{
-		Key: "metrics.guessed_route", Flag: "metrics-guessed-route", Default: "false",
-		Usage:   "send a guessed template as http.route, which is for those that rules give",
-		binding: one(func(c *Config) *bool { return &c.Metrics.GuessedRoute }, trueOrFalse),
 	},
 	{
 		Key: "log.level", Flag: "log-level", Default: "info",
