@@ -128,6 +128,26 @@ func (t *routeTable) name(key uint64) bool {
 	return true
 }
 
+// setSlow writes what is slow of each route; one that is not among the limits has none.
+func (t *routeTable) setSlow(limits map[uint64]time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for b := range t.routes {
+		for i := range t.routes[b].Slot {
+			r := &t.routes[b].Slot[i]
+			key := atomic.LoadUint64(&r.Key)
+			if key == 0 || key == routeClaimed {
+				continue
+			}
+			slow := ThresholdNone
+			if limit, ok := limits[key]; ok {
+				slow = uint64(limit)
+			}
+			atomic.StoreUint64(&r.SlowNs, slow)
+		}
+	}
+}
+
 // renew takes the names away: the kernel announces each route at its next exchange.
 func (t *routeTable) renew() {
 	t.mu.Lock()

@@ -90,6 +90,11 @@ var table = []Setting{
 		binding: one(func(c *Config) *float64 { return &c.Sampling.TailBudget }, numberIn(0, maxSpans)),
 	},
 	{
+		Key: "sampling.slow_p99", Flag: "slow-p99", Default: "0",
+		Usage:   "what takes longer than so many times the p99 of its own route is slow, beside what rules say; 0: nothing",
+		binding: one(func(c *Config) *float64 { return &c.Sampling.SlowP99 }, multiple),
+	},
+	{
 		Key: "sampling.defaults", Flag: "sampling-defaults", Default: "on",
 		Usage:   "shipped rules that hold behind those of the file",
 		binding: several(func(c *Config) *[]string { return &c.Sampling.Defaults }, defaultRules, checkDefaultRules),

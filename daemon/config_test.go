@@ -64,7 +64,7 @@ func TestDefaults(t *testing.T) {
 // Every setting takes a value from each source, and the same text means the same in all of them.
 func TestEverySettingFromEverySource(t *testing.T) {
 	texts := map[string]string{
-		"sampling.budget": "1000", "sampling.tail_budget": "7.5", "sampling.defaults": "kubelet,favicon", "sampling.forced.header": "x-envoy-force-trace",
+		"sampling.budget": "1000", "sampling.tail_budget": "7.5", "sampling.slow_p99": "2.5", "sampling.defaults": "kubelet,favicon", "sampling.forced.header": "x-envoy-force-trace",
 		"sampling.forced.from": "10.0.0.0/8,::1", "sampling.forced.budget": "1",
 		"otlp.endpoint": "http://c:4317", "sample_rate": "0.25", "admin.address": "[::1]:0", "admin.socket": "/x/y.sock",
 		"namespaces": "ambient,host,blue,/run/netns/red", "exclude.namespaces": "host,green", "exclude.ports": "22,65535",

@@ -113,6 +113,13 @@ func (r *rules) load(cfg *Config, origins Origins) error {
 	return nil
 }
 
+// slowP99 is the setting in force.
+func (r *rules) slowP99() float64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.sampling.SlowP99
+}
+
 // refuse remembers why a configuration was not taken.
 func (r *rules) refuse(err error) {
 	r.mu.Lock()
