@@ -17,7 +17,7 @@ import (
 type RouteState uint8
 
 // A route begins as new, and gets a name when userspace learns it. Idle for too long it closes: the kernel counts
-// what comes for it as "other", and a second later it is gone.
+// what comes for it as "other", and a second later its place is free.
 //
 //	RouteNew --Name--> RouteNamed
 //	    |    <-Renew--     |

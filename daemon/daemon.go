@@ -108,7 +108,7 @@ func New(ctx context.Context, cfg Config, from From, log *slog.Logger) (_ *Daemo
 	// The API comes before the kernel: an address in use is found before anything is attached.
 	d.server, err = admin.Listen(admin.Config{
 		Address: cfg.Admin.Address, Socket: cfg.Admin.Socket,
-		Collectors: []prometheus.Collector{redCollector{d}, pointsCollector{d}}, Log: log,
+		Collectors: []prometheus.Collector{redCollector{d, newRedEnded()}, pointsCollector{d}}, Log: log,
 	}, d)
 	if err != nil {
 		return nil, err

@@ -107,7 +107,8 @@ func samples(t *testing.T, setting string) map[string]float64 {
 	snap, names := shop()
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(fixedMetrics(func(out chan<- prometheus.Metric) {
-		collectRED(snap, redRows(snap, names, shopName, setting), out)
+		rows, _ := redRows(snap, names, shopName, setting)
+		collectRED(snap, rows, out)
 	}))
 	families, err := registry.Gather()
 	if err != nil {
@@ -190,6 +191,53 @@ func TestRequestMetrics(t *testing.T) {
 	}
 	if count != 132 {
 		t.Errorf("%v exchange sides, want all 132 of named routes and of other", count)
+	}
+}
+
+// A scrape after a scrape: no row goes down, and none takes a step.
+func TestRowsWhoseSeriesEnd(t *testing.T) {
+	snap, names := shop()
+	scrape := func(ended *redEnded, series ...*bpf.Series) map[redLabels]redRow {
+		now := *snap
+		now.Series = series
+		rows, labels := redRows(&now, names, shopName, "all")
+		ended.keep(&now, rows, labels)
+		return rows
+	}
+	ended := newRedEnded()
+	one, other, single := snap.Series[0], snap.Series[1], snap.Series[3]
+	shared := redLabels{service: "frontend", kind: "SERVER", class: "2xx", method: "GET", route: "/users/{number}"}
+	buy := shared
+	buy.route = "/buy/{what}"
+	broken := *snap.Series[2] // an error of the class of its own
+
+	first := scrape(ended, one, other, single, &broken)
+	if first[shared].Count() != 15 || first[buy].Count() != 3 {
+		t.Fatalf("at first: %d and %d", first[shared].Count(), first[buy].Count())
+	}
+	got := scrape(ended, other)
+	if got[shared].Count() != 15 || got[shared].Kept != 6 || got[shared].Sum != first[shared].Sum {
+		t.Errorf("a row of two series of which one ended: %d, want 15 as before", got[shared].Count())
+	}
+	if _, there := got[buy]; there {
+		t.Error("a row without a series is there")
+	}
+	if got := scrape(ended, other.Plus(other)); got[shared].Count() != 20 {
+		t.Errorf("when the rest counts on: %d, want 20", got[shared].Count())
+	}
+	again := *one
+	again.Begun = snap.At
+	if got := scrape(ended, other, &again); got[shared].Count() != 25 {
+		t.Errorf("when it begins anew: %d, want 25", got[shared].Count())
+	}
+	later := again
+	later.Begun = snap.At.Add(time.Minute)
+	if got := scrape(ended, other, &later); got[shared].Count() != 35 {
+		t.Errorf("when it ends and begins between two scrapes: %d, want 35", got[shared].Count())
+	}
+	scrape(ended)
+	if got := scrape(ended, single, one); got[shared].Count() != 10 || got[buy].Count() != 3 || len(ended.counts) != 0 {
+		t.Errorf("rows that begin anew: %d and %d, and %d are kept", got[shared].Count(), got[buy].Count(), len(ended.counts))
 	}
 }
 

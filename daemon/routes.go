@@ -124,11 +124,14 @@ func (r *Routes) Decided(key uint64) Decided {
 // forgetAfter spares names that came while the snapshot was made.
 const forgetAfter = 2 * time.Second
 
-// Forget drops the names of routes that the snapshot does not have any more.
+// Forget drops the names of routes that the snapshot does not have any more, and no series of them.
 func (r *Routes) Forget(snap *bpf.Snapshot) {
 	known := make(map[uint64]bool, len(snap.Routes))
 	for _, route := range snap.Routes {
 		known[route.Key] = true
+	}
+	for _, s := range snap.Series {
+		known[s.Route] = true
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

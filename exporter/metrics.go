@@ -252,7 +252,7 @@ func (m *Metrics) export(ctx context.Context) error {
 		return m.tell(fmt.Errorf("read the counters: %w", err))
 	}
 	now := time.Now()
-	m.follow(list, now)
+	m.follow(list)
 	exemplars := m.cfg.Exemplars.take()
 	var errs []error
 	for _, request := range m.points.requests(m.due(list, now), exemplars) {
@@ -313,32 +313,16 @@ func (m *Metrics) send(ctx context.Context, r *metricsRequest, now time.Time) er
 	return nil
 }
 
-// follow brings what was sent in line with series that went: "other" has their counters now, of which that has been sent.
-func (m *Metrics) follow(list []MetricSeries, now time.Time) {
+// follow forgets what was sent of series that ended.
+func (m *Metrics) follow(list []MetricSeries) {
 	present := make(map[bpf.SeriesKey]*bpf.Series, len(list))
 	for _, s := range list {
 		present[s.SeriesKey] = s.Series
 	}
 	for key, sent := range m.sent {
-		if key.Route == 0 { // "other" never goes
-			continue
+		if s := present[key]; s == nil || !s.Begun.Equal(sent.total.Begun) {
+			delete(m.sent, key)
 		}
-		if s := present[key]; s != nil && s.Begun.Equal(sent.total.Begun) {
-			continue
-		}
-		delete(m.sent, key)
-		other := key
-		if other.Route = 0; present[other] == nil {
-			other = other.Coarse()
-		}
-		moved := &bpf.Series{SeriesKey: other}
-		at := now
-		if before := m.sent[other]; before != nil {
-			moved, at = before.total, before.at
-		} else if s := present[other]; s != nil {
-			at = s.Begun
-		}
-		m.sent[other] = &sentSeries{total: moved.Plus(sent.total), at: at}
 	}
 }
 
