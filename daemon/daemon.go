@@ -171,6 +171,7 @@ func (d *Daemon) load() error {
 	if d.rules, err = newRules(d.kernel, d.serviceOf, d.cfg.SampleRate); err != nil {
 		return err
 	}
+	d.rules.renew = d.series.Renew
 	d.routes = newRoutes(d.series.Name, d.rules)
 	return d.rules.load(&d.cfg, d.reloader.from.Origins)
 }
@@ -251,7 +252,7 @@ func (d *Daemon) begin() {
 func (d *Daemon) Close(ctx context.Context) error {
 	d.change.Lock()
 	defer d.change.Unlock()
-	d.reloader.close()
+	defer d.reloader.close() // until the end SIGHUP ends nothing
 	var errs []error
 	if d.taps != nil {
 		errs = append(errs, d.taps.Close())

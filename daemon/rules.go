@@ -39,6 +39,8 @@ type rules struct {
 	// name gives a service its name.
 	name func(bpf.Service) string
 	seed uint64 // of hashes: nobody foresees them
+	// renew is called when a configuration was read: routes are to tell anew which rule decides them.
+	renew func()
 
 	mu       sync.Mutex
 	sampling SamplingConfig
@@ -77,7 +79,7 @@ type ruleCap struct {
 // newRules begins with a kernel side that has this rate.
 func newRules(k ruleKernel, name func(bpf.Service) string, rate float64) (*rules, error) {
 	r := &rules{
-		kernel: k, name: name, rate: rate, sampling: SamplingConfig{Forced: ForcedConfig{Header: "off"}},
+		kernel: k, name: name, rate: rate, renew: func() {}, sampling: SamplingConfig{Forced: ForcedConfig{Header: "off"}},
 		caps: make(map[string]ruleCap), services: make(map[uint16]string),
 	}
 	r.sets.Store(&map[uint32]ruleNames{})
@@ -110,6 +112,7 @@ func (r *rules) load(cfg *Config, origins Origins) error {
 		return err
 	}
 	r.loaded, r.err = time.Now(), ""
+	r.renew()
 	return nil
 }
 
