@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -16,7 +15,6 @@ import (
 
 // kernelStage is a kernel side that keeps what it is told.
 type kernelStage struct {
-	mu         sync.Mutex
 	generation uint32
 	table      bpf.Rules
 	actions    []bpf.Action
