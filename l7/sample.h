@@ -242,9 +242,12 @@ __noinline int decide_sides(struct exchange *ex)
 			named = a->route;
 		}
 	}
+	/* Where no socket is known yet, the acceptor's rule waits for whoever is found behind the head. */
+	bool nobody = !((ex->ends.party[SIDE_OPENER].flags | ex->ends.party[SIDE_ACCEPTOR].flags) & PARTY_APP);
 	for (__u32 side = 0; side < SIDES; side++) {
 		struct decision *d = &ex->decision[side];
-		if (!(ex->ends.party[side].flags & PARTY_APP))
+		bool app = ex->ends.party[side].flags & PARTY_APP;
+		if (!app && !(nobody && side == SIDE_ACCEPTOR))
 			continue;
 		collect_side(s, ex, r, side);
 		match_rules(s, r);
@@ -252,6 +255,8 @@ __noinline int decide_sides(struct exchange *ex)
 		for (__u32 class = 0; class < STATUS_CLASSES; class++)
 			d->action[class] = r->actions + (r->statuses ? s->found[class] : rule);
 		d->head_action = r->actions + rule;
+		if (!app)
+			continue;
 		d->route = route_key(ex, s, named, side);
 		decide_side(ex, side, d->head_action);
 	}
@@ -290,9 +295,11 @@ static always_inline __u32 decide_tail(struct exchange *ex)
 		/* Its socket was found behind the head: what holds for the other side does for it. */
 		if (!(d->flags & DECISION_MADE)) {
 			const struct decision *other = &ex->decision[!side];
-			for (__u32 class = 0; class < STATUS_CLASSES; class++)
-				d->action[class] = other->action[class];
-			d->head_action = other->head_action;
+			if (other->flags & DECISION_MADE || side == SIDE_OPENER) {
+				for (__u32 class = 0; class < STATUS_CLASSES; class++)
+					d->action[class] = other->action[class];
+				d->head_action = other->head_action;
+			}
 			decide_side(ex, side, d->head_action);
 		}
 		if (ex->generation) {

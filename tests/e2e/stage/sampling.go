@@ -8,8 +8,9 @@ import (
 )
 
 // TakeSampling takes out of got, which are attributes of s, why the span was kept and on which route, and says what is
-// wrong with them. No rule but the one behind all has decided. The reason stays.
-func TakeSampling(s *Span, got map[string]any) (wrong []string) {
+// wrong with them. No rule but the one behind all has decided. The reason stays. late says that the side's socket may have
+// been found behind the request's head: it counts as "other" then, without a route.
+func TakeSampling(s *Span, got map[string]any, late bool) (wrong []string) {
 	take := func(key string) any {
 		value := got[key]
 		delete(got, key)
@@ -37,7 +38,7 @@ func TakeSampling(s *Span, got map[string]any) (wrong []string) {
 	switch want := l7.Template(path, false); {
 	case named && (!hasPath || route != want && !isBeginning(route, want)):
 		complain("route %.200q of path %.200q", route, path)
-	case !named && want != "" && status/100 == 2 && !cut:
+	case !named && want != "" && status/100 == 2 && !cut && !late:
 		complain("no route of path %.200q", path)
 	}
 	return wrong
