@@ -48,3 +48,35 @@ func TestSpansAreToldTheirNames(t *testing.T) {
 		t.Errorf("the latest span was decided by %+v", by)
 	}
 }
+
+// BenchmarkName is what the names cost each span.
+func BenchmarkName(b *testing.B) {
+	p, record, span := namedSpan(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		p.name(record, span)
+	}
+}
+
+func TestNamesCostNoMemory(t *testing.T) {
+	p, record, span := namedSpan(t)
+	if n := testing.AllocsPerRun(1000, func() { p.name(record, span) }); n != 0 || span.Route != "/orders/{number}" {
+		t.Errorf("%v allocations for a span of route %q", n, span.Route)
+	}
+}
+
+func namedSpan(t testing.TB) (*pump, *bpf.Record, *l7.Span) {
+	k := new(kernelStage)
+	r, err := newRules(k, func(s bpf.Service) string { return s.Comm }, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := Defaults()
+	if err := r.load(&cfg, Origins{}); err != nil {
+		t.Fatal(err)
+	}
+	p := &pump{rules: r, routes: newRoutes(always, r), exemplars: exporter.NewExemplars()}
+	p.routes.Learn(&l7.Announcement{Key: 5, Kind: l7.Server, Method: "GET", Path: "/orders/7", Rule: bpf.NoRule, Generation: 1})
+	record := &bpf.Record{Generation: 1, TemplateRule: bpf.NoRule, Decision: [2]bpf.Decision{{}, {Route: 5, Rule: 8}}}
+	return p, record, &l7.Span{Kind: l7.Server, Path: "/orders/7", Reason: l7.ReasonHead}
+}
