@@ -6,12 +6,12 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"ambit/admin"
-	"ambit/l7"
 )
 
 // exchange is a request and its response, as those know them who sent them. No two have the same path.
@@ -100,6 +100,9 @@ func (e *exchange) attributes(p pair, port int, client bool) map[string]any {
 	return want
 }
 
+// numbers are the segments of paths here that are guessed to be placeholders.
+var numbers = regexp.MustCompile(`/[0-9]+(/|$)`)
+
 func routeKey(client bool) string {
 	if client {
 		return "url.template"
@@ -118,7 +121,7 @@ func (e *exchange) request(want map[string]any, client bool) {
 	}
 	// What is not found has no route of its own, but may be on one that was found before.
 	if e.status != http.StatusNotFound {
-		want[routeKey(client)] = l7.Template(e.path, false)
+		want[routeKey(client)] = numbers.ReplaceAllString(e.path, "/{number}$1")
 	}
 	if client {
 		want["url.full"] = "http://" + e.authority + target
