@@ -79,6 +79,7 @@ type ruleSets struct {
 	generation uint32        // of the set in force, 0: none
 	place      uint32        // in the ring, of its first action
 	count      uint32        // of its actions
+	bytes      uint64        // that the set in force takes
 }
 
 // mapMemory maps the whole of a mmapable array, whose values are a multiple of 8 bytes.
@@ -178,9 +179,14 @@ func (k *Kernel) putRules(table *Rules) error {
 	if err := set.Put(uint32(0), table); err != nil {
 		return fmt.Errorf("write the rules: %w", err)
 	}
+	info, err := set.Info()
+	if err != nil {
+		return fmt.Errorf("ask for the set of rules: %w", err)
+	}
 	if err := k.objs.RuleSets.Put(uint32(0), set); err != nil {
 		return fmt.Errorf("put the rules in force: %w", err)
 	}
+	k.rules.bytes, _ = info.Memlock()
 	return nil
 }
 
@@ -189,4 +195,11 @@ func (k *Kernel) RulesGeneration() uint32 {
 	k.rules.mu.Lock()
 	defer k.rules.mu.Unlock()
 	return k.rules.generation
+}
+
+// rulesBytes is the memory of the set in force, which is a map within another.
+func (k *Kernel) rulesBytes() uint64 {
+	k.rules.mu.Lock()
+	defer k.rules.mu.Unlock()
+	return k.rules.bytes
 }

@@ -1,8 +1,10 @@
 package bpf
 
 import (
+	"slices"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 )
@@ -58,6 +60,21 @@ func TestRulesComeIntoForceAsOne(t *testing.T) {
 			}
 		}
 		place = (place + uint32(len(actions))) % ring
+	}
+}
+
+func TestTheSetInForceIsInTheMemoryOfMaps(t *testing.T) {
+	k := load(t, Config{Rate: 1})
+	if _, err := k.SetRules(&Rules{Count: 1}, make([]Action, 1)); err != nil {
+		t.Fatal(err)
+	}
+	maps, err := k.Maps()
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := slices.IndexFunc(maps, func(m MapInfo) bool { return m.Name == "rule_sets" })
+	if least := uint64(unsafe.Sizeof(Rules{})); at < 0 || maps[at].Bytes < least {
+		t.Errorf("%+v, want at least %d bytes", maps, least)
 	}
 }
 

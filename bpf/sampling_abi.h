@@ -228,7 +228,7 @@ struct route_count {
  * differences. The number of exchange sides is that of the latencies.
  */
 struct series {
-	__u64 route; /* its key; "other" has one too: other_route() in l7/series.h */
+	__u64 route; /* its key; "other" has one too: other_route() in l7/routes.h */
 	__u64 sum_ns;
 	__u64 request_bytes;
 	__u64 response_bytes;

@@ -1,8 +1,11 @@
 package bpf
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,10 +52,12 @@ type SeriesKey struct {
 }
 
 // Series counts the exchange sides of one route and outcome since the kernel side was loaded. It never changes once it
-// is made, and its counters never go down from one snapshot to the next.
+// is made, and its counters never go down from one snapshot to the next. Nor do they jump: the series of a route that was
+// idle for long are there for goneFor more, so that everybody has seen what they came to, and then they end. If the route
+// comes again in that time they go on; later they begin anew.
 type Series struct {
 	SeriesKey
-	// Begun is when nothing was counted yet. A route that goes and comes again has another one.
+	// Begun is when nothing was counted yet. A series that ended and began anew has another one.
 	Begun   time.Time
 	Kept    uint64        // of Count, those that became spans
 	Sum     time.Duration // of the latencies
@@ -78,6 +83,8 @@ type Snapshot struct {
 	Services map[uint16]Service
 	// Refused counts, by kind, exchange sides that are in "other" because a quota or the table was full.
 	Refused [Sides]uint64
+	// Gone counts, by kind, exchange sides of series that are not there any more.
+	Gone [Sides]uint64
 }
 
 // SeriesReader adds up what the kernel counts. The kernel's counters of 32 bits go round, so Read has to be called
@@ -92,11 +99,27 @@ type SeriesReader struct {
 	mu      sync.Mutex
 	keys    []uint64
 	values  []ambitSeries
-	live    map[uint64]*Series    // by the element's key, as far as the element counted
-	other   map[SeriesKey]*Series // "other": the kernel's own, and what was deleted
+	live    map[uint64]*Series // by the element's key, as far as the element counted
+	earlier map[uint64]*Series // by the element's key, what the same series had counted before its route went
+	gone    map[SeriesKey]*goneSeries
+	ended   [Sides]uint64         // exchange sides of those that were gone for goneFor
+	other   map[SeriesKey]*Series // "other", of several elements where there is no room
 	orphan  map[uint64]bool       // elements whose route was not there at the last reading
 	refused []uint64              // by index of the table's counts
 }
+
+// goneSeries is a series whose route went.
+type goneSeries struct {
+	*Series
+	since uint64 // CLOCK_MONOTONIC
+}
+
+const (
+	// goneFor is how long a series is there behind its route, for those who look at it every few minutes.
+	goneFor = 10 * time.Minute
+	// goneMax bounds them: those that went first end then.
+	goneMax = RoutesMax
+)
 
 // batchSeries is how many elements one system call reads: half a MiB.
 const batchSeries = 512
@@ -112,6 +135,7 @@ func (k *Kernel) Series() (*SeriesReader, error) {
 		keys: make([]uint64, batchSeries), values: make([]ambitSeries, batchSeries),
 		refused: make([]uint64, len(table.counts)),
 		live:    make(map[uint64]*Series), other: make(map[SeriesKey]*Series), orphan: make(map[uint64]bool),
+		earlier: make(map[uint64]*Series), gone: make(map[SeriesKey]*goneSeries),
 	}
 	r.snapshot.Store(&Snapshot{At: time.Now(), Services: map[uint16]Service{0: {}}})
 	return r, nil
@@ -131,8 +155,14 @@ func (r *SeriesReader) Snapshot() *Snapshot { return r.snapshot.Load() }
 // is no such route, or where it is about to go.
 func (r *SeriesReader) Name(key uint64) bool { return r.table.name(key) }
 
-// Read reads all counters and makes a new snapshot. Routes that were idle for long go: their counters are added to
-// those of "other" of their service and kind.
+// SetSlow tells the kernel, of each route, what the tail takes for slow: what took longer than its limit. A route that is
+// not among limits has none, and the threshold of the rule alone holds.
+func (r *SeriesReader) SetSlow(limits map[uint64]time.Duration) { r.table.setSlow(limits) }
+
+// Renew has the kernel announce every route anew, as the rules that its announcement named have changed.
+func (r *SeriesReader) Renew() { r.table.renew() }
+
+// Read reads all counters and makes a new snapshot. Routes that were idle for long go, which frees their places.
 func (r *SeriesReader) Read() error {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
@@ -161,21 +191,25 @@ func (r *SeriesReader) read(now uint64) error {
 		return err
 	}
 	routes, free := r.table.age(now)
-	if err := r.retire(found, routes, free); err != nil {
+	if err := r.retire(found, routes, free, now); err != nil {
 		return err
 	}
+	r.expire(now)
 	names, err := services(r.services)
 	if err != nil {
 		return err
 	}
 	snap := &Snapshot{
-		At: time.Now(), Routes: routes, Services: names, Refused: r.table.addRefused(r.refused),
-		Series: make([]*Series, 0, len(r.live)+len(r.other)),
+		At: time.Now(), Routes: routes, Services: names, Refused: r.table.addRefused(r.refused), Gone: r.ended,
+		Series: make([]*Series, 0, len(r.live)+len(r.gone)+len(r.other)),
 	}
-	for _, s := range r.live {
+	for element, s := range r.live {
 		if s.Route != 0 {
-			snap.Series = append(snap.Series, s)
+			snap.Series = append(snap.Series, r.whole(element, s))
 		}
+	}
+	for _, s := range r.gone {
+		snap.Series = append(snap.Series, s.Series)
 	}
 	for _, s := range r.other {
 		snap.Series = append(snap.Series, s)
@@ -186,7 +220,7 @@ func (r *SeriesReader) read(now uint64) error {
 
 // retire deletes the series of routes that go, and of those that have gone: a program that was under way when its
 // route went may have made one anew.
-func (r *SeriesReader) retire(found map[uint64]uint64, routes []Route, free []uint64) error {
+func (r *SeriesReader) retire(found map[uint64]uint64, routes []Route, free []uint64, now uint64) error {
 	known := make(map[uint64]bool, len(routes))
 	for _, route := range routes {
 		known[route.Key] = true
@@ -212,8 +246,9 @@ func (r *SeriesReader) retire(found map[uint64]uint64, routes []Route, free []ui
 			r.take(element, &last)
 		}
 		if s := r.live[element]; s != nil {
+			r.gone[s.SeriesKey] = &goneSeries{r.whole(element, s), now}
 			delete(r.live, element)
-			r.addOther(s, nil)
+			delete(r.earlier, element)
 		}
 	}
 	r.orphan = orphans
@@ -221,6 +256,35 @@ func (r *SeriesReader) retire(found map[uint64]uint64, routes []Route, free []ui
 		r.table.free(key)
 	}
 	return nil
+}
+
+// whole is what an element has counted, with what its series had before.
+func (r *SeriesReader) whole(element uint64, s *Series) *Series {
+	if before := r.earlier[element]; before != nil {
+		s = s.Plus(before)
+		s.Begun = before.Begun
+	}
+	return s
+}
+
+// expire ends series that are gone for long, and those that went first of too many.
+func (r *SeriesReader) expire(now uint64) {
+	end := func(key SeriesKey) {
+		r.ended[key.Kind] += r.gone[key].Count()
+		delete(r.gone, key)
+	}
+	for key, s := range r.gone {
+		if now-s.since >= uint64(goneFor) {
+			end(key)
+		}
+	}
+	if len(r.gone) <= goneMax {
+		return
+	}
+	byAge := slices.SortedFunc(maps.Keys(r.gone), func(a, b SeriesKey) int { return cmp.Compare(r.gone[a].since, r.gone[b].since) })
+	for _, key := range byAge[:len(r.gone)-goneMax] {
+		end(key)
+	}
 }
 
 // none has counted nothing.
@@ -242,6 +306,9 @@ func (r *SeriesReader) take(key uint64, e *ambitSeries) {
 		}
 		if e.Other != 0 {
 			s.Route = 0
+		} else if gone := r.gone[s.SeriesKey]; gone != nil {
+			r.earlier[key] = gone.Series
+			delete(r.gone, s.SeriesKey)
 		}
 	}
 	s.advance(e)

@@ -166,7 +166,7 @@ func TestReadingTakesEveryElementOfAFullMap(t *testing.T) {
 	}
 }
 
-func TestIdleRoutesGoAndTheirCountersStayInOther(t *testing.T) {
+func TestIdleRoutesGoAndTheirCountersStayForAWhile(t *testing.T) {
 	tab := newTable(t)
 	idle := tab.route(7, 3, 1)
 	tab.route(8, 3, 1).LastNs += uint64(time.Hour)
@@ -203,7 +203,7 @@ func TestIdleRoutesGoAndTheirCountersStayInOther(t *testing.T) {
 	if idle.Key != 0 {
 		t.Errorf("the slot is not free: %+v", idle)
 	}
-	if got[route] != nil || got[other].Count() != 15 || got[other].Sum != 150 || count(got) != 21 {
+	if got[route].Count() != 8 || got[route].Sum != 80 || got[other].Count() != 7 || count(got) != 21 {
 		t.Errorf("after it went: %v", got)
 	}
 	counts := tab.r.table.counts
@@ -217,27 +217,57 @@ func TestIdleRoutesGoAndTheirCountersStayInOther(t *testing.T) {
 	if tab.k.objs.Counters.Lookup(uint64(1), &value) == nil {
 		t.Error("the element was not deleted")
 	}
-	// The same route may come again, and counts from zero then; "other" keeps what it has, and goes on.
-	tab.route(7, 3, 1)
-	tab.put(1, ambitSeries{Route: 7, Service: 3, Kind: 1, Outcome: 200, Below: 1})
-	tab.put(3, ambitSeries{Route: 99, Other: 1, Service: 3, Kind: 1, Outcome: 200, Below: 10, SumNs: 71})
-	got = tab.read(time.Second)
-	if got[route].Count() != 1 || got[other].Count() != 18 || got[other].Sum != 151 {
+	// The same route may come again, and goes on.
+	begun := got[route].Begun
+	again := tab.route(7, 3, 1)
+	tab.put(1, ambitSeries{Route: 7, Service: 3, Kind: 1, Outcome: 200, Below: 1, SumNs: 4})
+	if got = tab.read(time.Second); got[route].Count() != 9 || got[route].Sum != 84 || !got[route].Begun.Equal(begun) || len(tab.r.gone) != 0 {
 		t.Errorf("when it came again: %v", got)
+	}
+	// And may go again.
+	again.LastNs -= uint64(routeIdle)
+	tab.read(time.Second)
+	if got = tab.read(routeClosing); got[route].Count() != 9 || len(tab.r.earlier) != 0 {
+		t.Errorf("when it went again: %v", got)
+	}
+	if got = tab.read(goneFor - time.Nanosecond); got[route].Count() != 9 || tab.r.Snapshot().Gone != [Sides]uint64{} {
+		t.Errorf("a while later: %v", got)
+	}
+	if got = tab.read(time.Nanosecond); got[route] != nil || got[other].Count() != 7 || tab.r.Snapshot().Gone != [Sides]uint64{0, 9} {
+		t.Errorf("at the end: %v, gone %v", got, tab.r.Snapshot().Gone)
+	}
+	// After that it begins anew.
+	tab.route(7, 3, 1)
+	tab.put(1, ambitSeries{Route: 7, Service: 3, Kind: 1, Outcome: 200, Below: 2})
+	if got = tab.read(time.Second); got[route].Count() != 2 || !got[route].Begun.After(begun) {
+		t.Errorf("when it began anew: %v", got)
 	}
 }
 
-func TestSeriesThatLostTheirRouteAreTakenUpByOther(t *testing.T) {
+func TestSeriesThatLostTheirRouteEnd(t *testing.T) {
 	tab := newTable(t)
 	tab.put(1, ambitSeries{Route: 7, Service: 3, Kind: 0, Outcome: 503, Error: 1, Below: 5})
 	key := SeriesKey{Route: 7, Service: 3, Outcome: 503, Error: true}
 	if got := tab.read(time.Second); got[key].Count() != 5 {
 		t.Errorf("at first sight: %v", got)
 	}
-	got := tab.read(time.Second)
-	key.Route = 0
-	if len(got) != 1 || got[key].Count() != 5 {
+	if got := tab.read(time.Second); len(got) != 1 || got[key].Count() != 5 || len(tab.r.live) != 0 {
 		t.Errorf("at the second: %v", got)
+	}
+	if got := tab.read(goneFor); len(got) != 0 {
+		t.Errorf("at the end: %v", got)
+	}
+}
+
+func TestSeriesThatAreGoneAreBounded(t *testing.T) {
+	r := &SeriesReader{gone: make(map[SeriesKey]*goneSeries)}
+	for i := range uint64(goneMax + 3) {
+		key := SeriesKey{Route: i + 1, Kind: 1}
+		r.gone[key] = &goneSeries{&Series{SeriesKey: key, Below: 2}, i}
+	}
+	r.expire(goneMax + 3)
+	if len(r.gone) != goneMax || r.ended != [Sides]uint64{0, 6} || r.gone[SeriesKey{Route: 3, Kind: 1}] != nil || r.gone[SeriesKey{Route: 4, Kind: 1}] == nil {
+		t.Errorf("%d are left, and %v ended", len(r.gone), r.ended)
 	}
 }
 
@@ -288,6 +318,30 @@ func TestNamingARoute(t *testing.T) {
 	}
 	if tab.r.Name(8) || tab.r.Name(0) {
 		t.Error("a route that is not there was named")
+	}
+}
+
+func TestARouteIsAnnouncedAnew(t *testing.T) {
+	tab := newTable(t)
+	named, closing := tab.route(7|9<<32, 3, 1), tab.route(8|9<<32, 3, 1)
+	tab.r.Name(7 | 9<<32)
+	closing.State = uint8(RouteClosing)
+	tab.r.Renew()
+	if RouteState(named.State) != RouteNew || RouteState(closing.State) != RouteClosing {
+		t.Errorf("states %d and %d, want new, and closing as before", named.State, closing.State)
+	}
+}
+
+func TestWhatIsSlowOfARoute(t *testing.T) {
+	tab := newTable(t)
+	one, other := tab.route(7|9<<32, 3, 1), tab.route(8|9<<32, 3, 1)
+	tab.r.SetSlow(map[uint64]time.Duration{7 | 9<<32: time.Millisecond})
+	if one.SlowNs != 1e6 || other.SlowNs != ThresholdNone {
+		t.Errorf("slow is above %d and %d ns, want 1e6 and none", one.SlowNs, other.SlowNs)
+	}
+	tab.r.SetSlow(map[uint64]time.Duration{8 | 9<<32: time.Second})
+	if one.SlowNs != ThresholdNone || other.SlowNs != 1e9 {
+		t.Errorf("slow is above %d and %d ns, want none and 1e9", one.SlowNs, other.SlowNs)
 	}
 }
 

@@ -177,6 +177,9 @@ func (k *Kernel) Maps() ([]MapInfo, error) {
 			return nil, fmt.Errorf("ask for map %s: %w", e.name, err)
 		}
 		bytes, _ := info.Memlock()
+		if e.m == m.RuleSets {
+			bytes += k.rulesBytes()
+		}
 		out = append(out, MapInfo{Name: e.name, Bytes: bytes})
 	}
 	return out, nil

@@ -108,7 +108,7 @@ func New(ctx context.Context, cfg Config, from From, log *slog.Logger) (_ *Daemo
 	// The API comes before the kernel: an address in use is found before anything is attached.
 	d.server, err = admin.Listen(admin.Config{
 		Address: cfg.Admin.Address, Socket: cfg.Admin.Socket,
-		Collectors: []prometheus.Collector{redCollector{d}, pointsCollector{d}}, Log: log,
+		Collectors: []prometheus.Collector{redCollector{d, newRedEnded()}, pointsCollector{d}}, Log: log,
 	}, d)
 	if err != nil {
 		return nil, err
@@ -171,7 +171,8 @@ func (d *Daemon) load() error {
 	if d.rules, err = newRules(d.kernel, d.serviceOf, d.cfg.SampleRate); err != nil {
 		return err
 	}
-	d.routes = newRoutes(d.series.Name, d.rules.template)
+	d.rules.renew = d.series.Renew
+	d.routes = newRoutes(d.series.Name, d.rules)
 	return d.rules.load(&d.cfg, d.reloader.from.Origins)
 }
 
@@ -241,7 +242,8 @@ func (d *Daemon) untap(n tc.NetNS) {
 func (d *Daemon) begin() {
 	ctx, cancel := context.WithCancel(context.Background())
 	d.stop = cancel
-	d.pump.routes, d.pump.exemplars, d.pump.otlp = d.routes, exporter.NewExemplars(), d.out.otlp
+	d.pump.rules, d.pump.routes, d.pump.exemplars = d.rules, d.routes, exporter.NewExemplars()
+	d.pump.otlp = d.out.otlp
 	d.pump.start(d.reader, d.meta, d.out.sink, d.log, &d.running)
 	d.running.Go(func() { d.control(ctx) })
 	d.running.Go(func() { d.watch(ctx) })
@@ -251,7 +253,7 @@ func (d *Daemon) begin() {
 func (d *Daemon) Close(ctx context.Context) error {
 	d.change.Lock()
 	defer d.change.Unlock()
-	d.reloader.close()
+	defer d.reloader.close() // until the end SIGHUP ends nothing
 	var errs []error
 	if d.taps != nil {
 		errs = append(errs, d.taps.Close())

@@ -25,12 +25,14 @@ var (
 	redBodyUnknown = prometheus.NewDesc("ambit_body_unknown_total", "Bodies of which bytes were never seen.",
 		[]string{"service", "kind", "body"}, nil)
 	redRoutes = prometheus.NewDesc("ambit_routes", "Routes that are told apart.", []string{"kind", "state"}, nil)
-	redOther  = prometheus.NewDesc("ambit_routes_refused_total",
+	redGone   = prometheus.NewDesc("ambit_routes_gone_requests",
+		"Exchange sides of series that ended, as their route was not used for long: in no row any more, unless the row goes on.", []string{"kind"}, nil)
+	redOther = prometheus.NewDesc("ambit_routes_refused_total",
 		"Exchange sides that count for no route of their own, as a quota or the table was full.", []string{"kind"}, nil)
 )
 
 var redDescs = []*prometheus.Desc{
-	redDuration, redErrors, redKept, redBody[0], redBody[1], redBodyUnknown, redRoutes, redOther,
+	redDuration, redErrors, redKept, redBody[0], redBody[1], redBodyUnknown, redRoutes, redGone, redOther,
 }
 
 // Bounds of /metrics' buckets: one for each doubling of seconds, 7.6 us to 128 s, and one for each 16-fold of bytes.
@@ -42,7 +44,10 @@ const (
 )
 
 // redCollector makes metrics of the kernel's counters.
-type redCollector struct{ d *Daemon }
+type redCollector struct {
+	d     *Daemon
+	ended *redEnded
+}
 
 func (redCollector) Describe(descs chan<- *prometheus.Desc) {
 	for _, d := range redDescs {
@@ -60,6 +65,17 @@ type redRow struct {
 	errors uint64
 }
 
+func (r redRow) plus(s *bpf.Series) redRow {
+	if s.Error {
+		r.errors += s.Count()
+	}
+	if r.Series != nil {
+		s = r.Series.Plus(s)
+	}
+	r.Series = s
+	return r
+}
+
 func (l *redLabels) values() []string {
 	return []string{l.service, l.kind, l.class, l.method, l.route, l.code}
 }
@@ -73,8 +89,12 @@ func (c redCollector) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.NewInvalidMetric(redDuration, err)
 		return
 	}
+	c.ended.mu.Lock()
+	defer c.ended.mu.Unlock()
 	snap := c.d.series.Snapshot()
-	collectRED(snap, redRows(snap, c.d.routes, c.d.serviceName, c.d.cfg.Metrics.Routes), out)
+	rows, labels := redRows(snap, c.d.routes, c.d.serviceName, c.d.cfg.Metrics.Routes)
+	c.ended.keep(snap, rows, labels)
+	collectRED(snap, rows, out)
 }
 
 // serviceName is what a service is called in metrics; "other" is what the kernel's table had no room for.
@@ -87,9 +107,10 @@ func (d *Daemon) serviceName(s bpf.Service) string {
 
 // redRows sums up by labels: two cgroups of one service are one row. Routes that have no name yet are left out until they
 // have one: elsewhere their counters would go down then. routes is the setting metrics.routes.
-func redRows(snap *bpf.Snapshot, names *Routes, serviceName func(bpf.Service) string, routes string) map[redLabels]redRow {
+// The labels are those of each series that is in a row.
+func redRows(snap *bpf.Snapshot, names *Routes, serviceName func(bpf.Service) string, routes string) (map[redLabels]redRow, map[bpf.SeriesKey]redLabels) {
 	services := make(map[uint16]string, len(snap.Services))
-	rows := make(map[redLabels]redRow)
+	rows, all := make(map[redLabels]redRow), make(map[bpf.SeriesKey]redLabels, len(snap.Series))
 	for _, s := range snap.Series {
 		labels, ok := redLabelsOf(s, names, routes)
 		if !ok {
@@ -101,17 +122,10 @@ func redRows(snap *bpf.Snapshot, names *Routes, serviceName func(bpf.Service) st
 			services[s.Service] = name
 		}
 		labels.service = name
-		row, ok := rows[labels]
-		if s.Error {
-			row.errors += s.Count()
-		}
-		if ok {
-			s = row.Plus(s)
-		}
-		row.Series = s
-		rows[labels] = row
+		all[s.SeriesKey] = labels
+		rows[labels] = rows[labels].plus(s)
 	}
-	return rows
+	return rows, all
 }
 
 // redLabelsOf gives the labels of a series without the service; false where its route has no name.
@@ -174,6 +188,9 @@ func collectRED(snap *bpf.Snapshot, rows map[redLabels]redRow, out chan<- promet
 	}
 	for at, n := range states {
 		out <- prometheus.MustNewConstMetric(redRoutes, prometheus.GaugeValue, float64(n), at[:]...)
+	}
+	for kind, n := range snap.Gone {
+		out <- prometheus.MustNewConstMetric(redGone, prometheus.GaugeValue, float64(n), l7.Kind(kind).String())
 	}
 	for kind, n := range snap.Refused {
 		out <- prometheus.MustNewConstMetric(redOther, counter, float64(n), l7.Kind(kind).String())

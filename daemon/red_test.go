@@ -30,12 +30,21 @@ func counted(key bpf.SeriesKey, n uint64, took time.Duration) *bpf.Series {
 // always names every route.
 func always(uint64) bool { return true }
 
-// ruleTemplates are those of rules of generation 3.
-func ruleTemplates(generation uint32, rule uint16) string {
+// thirdRules are rules of generation 3.
+type thirdRules struct{}
+
+func (thirdRules) rule(generation uint32, place uint16) string {
 	if generation != 3 {
 		return ""
 	}
-	return map[uint16]string{4: "/buy/{what}", 5: "/a/{id}"}[rule]
+	return fmt.Sprintf("rule-%d", place)
+}
+
+func (thirdRules) template(generation uint32, action uint16) string {
+	if generation != 3 {
+		return ""
+	}
+	return map[uint16]string{4: "/buy/{what}", 5: "/a/{id}"}[action]
 }
 
 // learn is an announcement of a route that no rule names.
@@ -46,7 +55,7 @@ func learn(r *Routes, a l7.Announcement) {
 
 // shop is a snapshot with two services, one of them in two cgroups, and the names of its routes.
 func shop() (*bpf.Snapshot, *Routes) {
-	names := newRoutes(always, ruleTemplates)
+	names := newRoutes(always, thirdRules{})
 	learn(names, l7.Announcement{Key: 1, Kind: l7.Server, Method: "GET", Path: "/users/42?token=secret"})
 	names.Learn(&l7.Announcement{Key: 2, Kind: l7.Server, Method: "GET", Path: "/buy/teapot", Rule: 4, Generation: 3})
 	learn(names, l7.Announcement{Key: 3, Kind: l7.Server, Method: "POST", Path: "/shop.v1.Stock/Get", GRPC: true})
@@ -98,7 +107,8 @@ func samples(t *testing.T, setting string) map[string]float64 {
 	snap, names := shop()
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(fixedMetrics(func(out chan<- prometheus.Metric) {
-		collectRED(snap, redRows(snap, names, shopName, setting), out)
+		rows, _ := redRows(snap, names, shopName, setting)
+		collectRED(snap, rows, out)
 	}))
 	families, err := registry.Gather()
 	if err != nil {
@@ -184,6 +194,53 @@ func TestRequestMetrics(t *testing.T) {
 	}
 }
 
+// A scrape after a scrape: no row goes down, and none takes a step.
+func TestRowsWhoseSeriesEnd(t *testing.T) {
+	snap, names := shop()
+	scrape := func(ended *redEnded, series ...*bpf.Series) map[redLabels]redRow {
+		now := *snap
+		now.Series = series
+		rows, labels := redRows(&now, names, shopName, "all")
+		ended.keep(&now, rows, labels)
+		return rows
+	}
+	ended := newRedEnded()
+	one, other, single := snap.Series[0], snap.Series[1], snap.Series[3]
+	shared := redLabels{service: "frontend", kind: "SERVER", class: "2xx", method: "GET", route: "/users/{number}"}
+	buy := shared
+	buy.route = "/buy/{what}"
+	broken := *snap.Series[2] // an error of the class of its own
+
+	first := scrape(ended, one, other, single, &broken)
+	if first[shared].Count() != 15 || first[buy].Count() != 3 {
+		t.Fatalf("at first: %d and %d", first[shared].Count(), first[buy].Count())
+	}
+	got := scrape(ended, other)
+	if got[shared].Count() != 15 || got[shared].Kept != 6 || got[shared].Sum != first[shared].Sum {
+		t.Errorf("a row of two series of which one ended: %d, want 15 as before", got[shared].Count())
+	}
+	if _, there := got[buy]; there {
+		t.Error("a row without a series is there")
+	}
+	if got := scrape(ended, other.Plus(other)); got[shared].Count() != 20 {
+		t.Errorf("when the rest counts on: %d, want 20", got[shared].Count())
+	}
+	again := *one
+	again.Begun = snap.At
+	if got := scrape(ended, other, &again); got[shared].Count() != 25 {
+		t.Errorf("when it begins anew: %d, want 25", got[shared].Count())
+	}
+	later := again
+	later.Begun = snap.At.Add(time.Minute)
+	if got := scrape(ended, other, &later); got[shared].Count() != 35 {
+		t.Errorf("when it ends and begins between two scrapes: %d, want 35", got[shared].Count())
+	}
+	scrape(ended)
+	if got := scrape(ended, single, one); got[shared].Count() != 10 || got[buy].Count() != 3 || len(ended.counts) != 0 {
+		t.Errorf("rows that begin anew: %d and %d, and %d are kept", got[shared].Count(), got[buy].Count(), len(ended.counts))
+	}
+}
+
 func TestWhichRoutesAreLabels(t *testing.T) {
 	for setting, want := range map[string]string{
 		"all": "/buy/{what} /pot /shop.v1.Stock/Get /users/{number}", "rules": "/buy/{what}", "none": "",
@@ -211,7 +268,7 @@ func TestWhichRoutesAreLabels(t *testing.T) {
 
 func TestLearningRoutes(t *testing.T) {
 	var there bool
-	r := newRoutes(func(uint64) bool { return there }, ruleTemplates)
+	r := newRoutes(func(uint64) bool { return there }, thirdRules{})
 	learn(r, l7.Announcement{Key: 1, Kind: l7.Client, Method: "GET", Path: "/x"})
 	if _, ok := r.Of(1); ok {
 		t.Error("a route that had gone has a name")
@@ -257,9 +314,9 @@ func TestLearningRoutes(t *testing.T) {
 	if got, _ := r.Of(2); !strings.HasPrefix(got.Template, "/aaa") {
 		t.Errorf("%+v", got)
 	}
-	r.Decide(2, Decided{Rule: "slow ones", Reason: "slow"})
-	r.Decide(3, Decided{Reason: "head"})
-	if r.Decided(2) != (Decided{"slow ones", "slow"}) || r.Decided(3) != (Decided{}) {
+	r.Decide(2, Decided{Rule: "slow ones", Reason: l7.ReasonSlow})
+	r.Decide(3, Decided{Reason: l7.ReasonHead})
+	if r.Decided(2) != (Decided{"slow ones", l7.ReasonSlow}) || r.Decided(3) != (Decided{}) {
 		t.Error("what decided is not noted")
 	}
 

@@ -71,30 +71,39 @@ func (r *reloader) close() {
 	}
 }
 
+// fileWatch tells when a file has changed, and has come to rest.
+type fileWatch struct{ taken, last fileMark }
+
+// changed is asked with each look. It is true once for each change.
+func (w *fileWatch) changed(now fileMark) bool {
+	settled := now != w.taken && now == w.last
+	if settled {
+		w.taken = now
+	}
+	w.last = now
+	return settled
+}
+
 // watch reloads until ctx ends.
 func (d *Daemon) watch(ctx context.Context) {
-	path, taken := d.reloader.path, d.reloader.mark
+	path, file := d.reloader.path, fileWatch{d.reloader.mark, d.reloader.mark}
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	if path == "" {
 		tick.Stop()
 	}
-	last := taken
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-d.reloader.hangup:
-			taken = markOf(path)
-			last = taken
+			now := markOf(path)
+			file = fileWatch{now, now}
 			d.reload("SIGHUP")
 		case <-tick.C:
-			now := markOf(path)
-			if now != taken && now == last {
-				taken = now
+			if file.changed(markOf(path)) {
 				d.reload("a change of " + path)
 			}
-			last = now
 		}
 	}
 }

@@ -97,7 +97,6 @@ func topOf(base, now *bpf.Snapshot, names *Routes, serviceName func(bpf.Service)
 		before[s.SeriesKey] = s
 	}
 	services := make(map[uint16]string)
-	steps := stepped(base, now)
 	unnamed := make(map[uint64]bool)
 	sums := make(map[admin.TopRow]*topSum) // by what tells rows apart
 	for _, s := range now.Series {
@@ -124,15 +123,12 @@ func topOf(base, now *bpf.Snapshot, names *Routes, serviceName func(bpf.Service)
 			earlier = nil
 		}
 		lately := s.Minus(earlier)
-		if row.Other && steps[[2]int{int(s.Service), int(s.Kind)}] {
-			lately = &bpf.Series{} // a step by what others had counted long ago is no traffic
-		}
 		sum.total, sum.lately = sum.total.Plus(s), sum.lately.Plus(lately)
 		if s.Error {
 			sum.totalErrors += s.Count()
 			sum.lateErrors += lately.Count()
 		}
-		if by := names.Decided(s.Route); by.Reason != "" {
+		if by := names.Decided(s.Route); by != (Decided{}) {
 			sum.decided = by
 		}
 	}
@@ -143,25 +139,12 @@ func topOf(base, now *bpf.Snapshot, names *Routes, serviceName func(bpf.Service)
 	return top
 }
 
-// stepped says of which services and kinds a route went between two snapshots, so that their "other" took a step.
-func stepped(base, now *bpf.Snapshot) map[[2]int]bool {
-	there := make(map[uint64]bool, len(now.Routes))
-	for _, r := range now.Routes {
-		there[r.Key] = true
-	}
-	steps := make(map[[2]int]bool)
-	for _, r := range base.Routes {
-		if !there[r.Key] {
-			steps[[2]int{int(r.Service), r.Kind}] = true
-			steps[[2]int{0, r.Kind}] = true // where there is no room for more
-		}
-	}
-	return steps
-}
-
 func (s *topSum) fill(row admin.TopRow, since float64) admin.TopRow {
 	row.Count = s.total.Count()
-	row.Rule, row.Reason = s.decided.Rule, s.decided.Reason
+	row.Rule = s.decided.Rule
+	if s.decided.Reason != 0 {
+		row.Reason = s.decided.Reason.String()
+	}
 	of, errors, count := s.total, s.totalErrors, row.Count
 	if n := s.lately.Count(); n > 0 {
 		of, errors, count = s.lately, s.lateErrors, n

@@ -12,7 +12,7 @@ import (
 
 func TestTopRows(t *testing.T) {
 	now, names := shop()
-	names.Decide(1, Decided{Rule: "slow", Reason: "slow"})
+	names.Decide(1, Decided{Rule: "slow", Reason: l7.ReasonSlow})
 	base := &bpf.Snapshot{At: now.At.Add(-4 * time.Second), Routes: now.Routes, Services: now.Services}
 	was := counted(now.Series[0].SeriesKey, 6, time.Millisecond)
 	was.Kept = 5
@@ -47,24 +47,6 @@ func TestTopRows(t *testing.T) {
 }
 
 // What a route that went leaves to "other" is no traffic of now.
-func TestTopPassesOverTheStepOfOther(t *testing.T) {
-	now, names := shop()
-	base := &bpf.Snapshot{At: now.At.Add(-4 * time.Second), Services: now.Services, Series: now.Series[:7]}
-	base.Routes = append(base.Routes, now.Routes...)
-	base.Routes = append(base.Routes, bpf.Route{Key: 50, Service: 1, Kind: int(l7.Server)})
-	for _, r := range topOf(base, now, names, shopName).Rows {
-		if r.Other && (r.Rate != 0 || r.Count != 100) {
-			t.Errorf("%+v", r)
-		}
-	}
-	base.Routes[len(base.Routes)-1].Service = 2 // another one's
-	for _, r := range topOf(base, now, names, shopName).Rows {
-		if r.Other && r.Rate != 25 {
-			t.Errorf("%+v", r)
-		}
-	}
-}
-
 // A route that came again counts from zero.
 func TestTopOfARouteThatCameAgain(t *testing.T) {
 	now, names := shop()

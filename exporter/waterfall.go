@@ -3,6 +3,7 @@ package exporter
 import (
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -53,8 +54,8 @@ func cellsOf(s string) int {
 }
 
 // Waterfall is a trace as text: a line that sums it up, and one per span with its place in the tree, its
-// offset from the trace's start, its duration and a bar. It ends with a newline, and holds no control
-// characters of the spans'.
+// offset from the trace's start, its duration and a bar; then why they were kept. It ends with a newline, and holds no
+// control characters of the spans'.
 func Waterfall(t *Trace, st Style) string {
 	c := t.waterfallColumnsFor(st.Width)
 	b := []byte("trace ")
@@ -83,10 +84,22 @@ func Waterfall(t *Trace, st Style) string {
 	for i := range t.Spans {
 		b = t.appendSpan(b, &t.Spans[i], st, c)
 	}
+	b = append(append(append(b, "kept: "...), t.reasons()...), '\n')
 	if t.Omitted > 0 {
 		b = fmt.Appendf(b, "%s more were not kept\n", counted(t.Omitted, "span"))
 	}
 	return string(b)
+}
+
+// reasons are why its spans were kept, each once.
+func (t *Trace) reasons() string {
+	var out []string
+	for i := range t.Spans {
+		if r := t.Spans[i].Span.Reason.String(); !slices.Contains(out, r) {
+			out = append(out, r)
+		}
+	}
+	return strings.Join(out, ", ")
 }
 
 func counted(n int, noun string) string {

@@ -35,6 +35,7 @@ frontend    SERVER GET    /api/v1/items/4711      200        0µs   100ms ██
   frontend  CLIENT GET    /api/v1/items/4711      200     10.0ms  50.0ms   ██████████████
     backend SERVER GET    /api/v1/items/4711      200     20.0ms  30.0ms      █████████
   frontend  CLIENT GET    /pay                    500     90.0ms  10.0ms                         ███
+kept: head
 `
 	if got != want {
 		t.Errorf("it is\n%s\nnot\n%s", got, want)
@@ -64,6 +65,7 @@ SERVICE     KIND   METHOD PATH                       STATUS     OFFSET    TOOK
 frontend    SERVER GET    /api/v1/items/4711         200           0µs   100ms ███████████████████████████████
   frontend  CLIENT gRPC   shop.v1.Cart/AddItem       NOT_FOUND  10.0ms  50.0ms    ████████████████
     backend SERVER gRPC   shop.v1.Cart/AddItem       NOT_FOUND  10.0ms  50.0ms    ████████████████
+kept: head
 `
 	if got != want {
 		t.Errorf("it is\n%s\nnot\n%s", got, want)
@@ -108,9 +110,13 @@ func TestWaterfallOfAnyShape(t *testing.T) {
 	tr := checkoutTrace(t)
 	for width := 1; width < 200; width++ {
 		text := Waterfall(&tr, Style{Width: width, Color: width%2 == 0})
-		if strings.Count(text, "\n") != 6 {
+		if strings.Count(text, "\n") != 7 {
 			t.Fatalf("at width %d it has %d lines", width, strings.Count(text, "\n"))
 		}
+	}
+	tr.Spans[1].Span.Reason, tr.Spans[3].Span.Reason = l7.ReasonSlow, l7.ReasonError
+	if text := Waterfall(&tr, Style{}); !strings.HasSuffix(text, "\nkept: head, slow, error\n") {
+		t.Errorf("reasons that differ: %s", text)
 	}
 	single := Trace{Summary: Summary{Spans: 1, Services: 1, Omitted: 3}, Spans: []TraceSpan{{Span: l7.Span{}, Depth: 400}}}
 	text := Waterfall(&single, Style{})

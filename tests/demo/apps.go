@@ -52,6 +52,7 @@ func backend([]string) error {
 func frontend(args []string) error {
 	return serve(map[string]http.HandlerFunc{
 		"GET /healthz": func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") },
+		"GET /metrics": func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "teapots_sold_total 42") },
 		"GET /static/logo.svg": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "image/svg+xml")
 			fmt.Fprint(w, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><circle cx="4" cy="4" r="4"/></svg>`)
@@ -91,7 +92,7 @@ func client(args []string) error {
 	defer stop()
 	for trace := args[1]; ; trace = newTraceID() {
 		for _, path := range []string{"/buy/teapot?size=large", "/static/logo.svg", "/buy/unicorn"} {
-			if err := get(http.DefaultClient, args[0]+path, trace); err != nil {
+			if err := get(http.DefaultClient, args[0]+path, "shopper/1.0", trace); err != nil {
 				return err
 			}
 			if !pause(ctx, 400*time.Millisecond) {
@@ -114,7 +115,7 @@ func kubelet(args []string) error {
 	dialer := &net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(source, 0))}
 	probe := &http.Client{Transport: &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true}}
 	for {
-		if err := get(probe, args[0]+"/healthz", ""); err != nil {
+		if err := get(probe, args[0]+"/healthz", "kube-probe/1.34", ""); err != nil {
 			return err
 		}
 		if !pause(ctx, 1500*time.Millisecond) {
@@ -123,12 +124,27 @@ func kubelet(args []string) error {
 	}
 }
 
+// prometheus is a role: it scrapes the frontend, whose URL is the argument.
+func prometheus(args []string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM)
+	defer stop()
+	for {
+		if err := get(http.DefaultClient, args[0]+"/metrics", "Prometheus/3.5.0", ""); err != nil {
+			return err
+		}
+		if !pause(ctx, time.Second) {
+			return nil
+		}
+	}
+}
+
 // get makes a request, in that trace if it is not empty, and reads the answer, whatever it says.
-func get(from *http.Client, url, trace string) error {
+func get(from *http.Client, url, agent, trace string) error {
 	request, err := http.NewRequest(http.MethodGet, url, nil)
 	if err != nil {
 		return err
 	}
+	request.Header.Set("User-Agent", agent)
 	if trace != "" {
 		request.Header.Set("Traceparent", "00-"+trace+"-"+parentID+"-01")
 	}

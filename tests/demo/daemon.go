@@ -82,6 +82,7 @@ func (d *daemon) show(s *shop, out io.Writer) error {
 		args    []string
 	}{
 		{"The first purchase: ambit traces " + s.trace, []string{"traces", "--socket", d.socket, s.trace}},
+		{"What counts, with and without spans: ambit top", []string{"top", "--once", "--socket", d.socket}},
 		{"ambit status", []string{"status", "--socket", d.socket}},
 	} {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)

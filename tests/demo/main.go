@@ -2,7 +2,7 @@
 // ambit shows. "make demo" runs it; it needs root and leaves nothing behind.
 //
 //	client (outside the mesh) ----> frontend (pod a) --service address--> backend (pod b)
-//	kubelet (the node) --/healthz--^
+//	kubelet (the node) --/healthz--^ ^--/metrics-- prometheus (the node)
 //
 // Each pod has the redirection that istio-cni installs, and each node a stand-in for ztunnel.
 package main
@@ -31,6 +31,7 @@ func main() {
 		"backend":           backend,
 		"client":            client,
 		"kubelet":           kubelet,
+		"prometheus":        prometheus,
 	}.Dispatch()
 	ambit := flag.String("ambit", "bin/ambit", "`PATH` of the ambit binary")
 	duration := flag.Duration("duration", 15*time.Second, "how long there is traffic, 2s to 45s")

@@ -89,7 +89,7 @@ func (s *shop) explain() {
 	fmt.Fprintf(s.out, `  client    %v  %s  outside the mesh
   frontend  %v  %s  on node 1, calls the backend at its service address %v
   backend   %v  %s  on node 2
-  kubelet   %v  %s  probes the frontend
+  kubelet   %v  %s  probes the frontend, and prometheus scrapes it from there
 The traffic of both pods goes through istio-cni's redirection and a ztunnel on each node. Nothing but the
 namespaces above is tapped. The applications pass tracing headers on and export nothing.
 `,
@@ -108,6 +108,7 @@ func (s *shop) traffic() error {
 	}{
 		{s.pair.W.Namespace, "client", []string{url, s.trace}},
 		{s.pair.Nodes[0].Namespace, "kubelet", []string{url, probeAddress.String()}},
+		{s.pair.Nodes[0].Namespace, "prometheus", []string{url}},
 	} {
 		process, err := s.start(caller.ns, caller.role, caller.args...)
 		if err != nil {

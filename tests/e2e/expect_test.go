@@ -225,7 +225,7 @@ func compareSpan(t testing.TB, i int, s stage.Span, x exchange, c *conversation,
 	got := maps.Clone(s.Attributes)
 	first, hasFirst := got["ambit.time_to_first_byte"].(float64)
 	delete(got, "ambit.time_to_first_byte")
-	for _, difference := range differences(got, x.attributes(s.Client(), c.addresses)) {
+	for _, difference := range append(stage.TakeSampling(&s, got, false), differences(got, x.attributes(s.Client(), c.addresses))...) {
 		complain("%s", difference)
 	}
 	name := or(x.method, "GET")

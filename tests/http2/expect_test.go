@@ -258,7 +258,7 @@ func (h *hop) compare(wrong *complaints, s *stage.Span) {
 		delete(got, "ambit.http2.stream")
 	}
 	want := h.attributes(wrong.t, s.Client())
-	if d := differences(got, want); d != nil {
+	if d := append(stage.TakeSampling(s, got, h.upgraded), differences(got, want)...); d != nil {
 		wrong.add("%s, %v: %s", h.asked.Target, s.Kind, strings.Join(d, "; "))
 	}
 	name := h.asked.Method

@@ -204,7 +204,7 @@ func (c *call) compare(wrong *complaints, s *stage.Span) {
 		complain("it is stream %v", got["ambit.http2.stream"])
 	}
 	delete(got, "ambit.http2.stream")
-	if d := differences(got, a); d != nil {
+	if d := append(stage.TakeSampling(s, got, false), differences(got, a)...); d != nil {
 		complain("%s", strings.Join(d, "; "))
 	}
 	service := c.services[1]
