@@ -20,7 +20,7 @@ type RouteState uint8
 // what comes for it as "other", and a second later it is gone.
 //
 //	RouteNew --Name--> RouteNamed
-//	    |                  |
+//	    |    <-Renew--     |
 //	    +--idle for long---+--> RouteClosing --a second--> (slot free)
 const (
 	RouteNew     = RouteState(ambitRouteStateROUTE_NEW)
@@ -126,6 +126,39 @@ func (t *routeTable) name(key uint64) bool {
 	}
 	r.State = uint8(RouteNamed)
 	return true
+}
+
+// setSlow writes what is slow of each route; one that is not among the limits has none.
+func (t *routeTable) setSlow(limits map[uint64]time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for b := range t.routes {
+		for i := range t.routes[b].Slot {
+			r := &t.routes[b].Slot[i]
+			key := atomic.LoadUint64(&r.Key)
+			if key == 0 || key == routeClaimed {
+				continue
+			}
+			slow := ThresholdNone
+			if limit, ok := limits[key]; ok {
+				slow = uint64(limit)
+			}
+			atomic.StoreUint64(&r.SlowNs, slow)
+		}
+	}
+}
+
+// renew takes the names away: the kernel announces each route at its next exchange.
+func (t *routeTable) renew() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for b := range t.routes {
+		for i := range t.routes[b].Slot {
+			if r := &t.routes[b].Slot[i]; RouteState(r.State) == RouteNamed {
+				r.State = uint8(RouteNew)
+			}
+		}
+	}
 }
 
 // age lists the routes, lets those close that were not used for too long, and returns which of those that close

@@ -131,6 +131,13 @@ func (r *SeriesReader) Snapshot() *Snapshot { return r.snapshot.Load() }
 // is no such route, or where it is about to go.
 func (r *SeriesReader) Name(key uint64) bool { return r.table.name(key) }
 
+// SetSlow tells the kernel, of each route, what the tail takes for slow: what took longer than its limit. A route that is
+// not among limits has none, and the threshold of the rule alone holds.
+func (r *SeriesReader) SetSlow(limits map[uint64]time.Duration) { r.table.setSlow(limits) }
+
+// Renew has the kernel announce every route anew, as the rules that its announcement named have changed.
+func (r *SeriesReader) Renew() { r.table.renew() }
+
 // Read reads all counters and makes a new snapshot. Routes that were idle for long go: their counters are added to
 // those of "other" of their service and kind.
 func (r *SeriesReader) Read() error {

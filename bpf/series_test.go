@@ -291,6 +291,30 @@ func TestNamingARoute(t *testing.T) {
 	}
 }
 
+func TestARouteIsAnnouncedAnew(t *testing.T) {
+	tab := newTable(t)
+	named, closing := tab.route(7|9<<32, 3, 1), tab.route(8|9<<32, 3, 1)
+	tab.r.Name(7 | 9<<32)
+	closing.State = uint8(RouteClosing)
+	tab.r.Renew()
+	if RouteState(named.State) != RouteNew || RouteState(closing.State) != RouteClosing {
+		t.Errorf("states %d and %d, want new, and closing as before", named.State, closing.State)
+	}
+}
+
+func TestWhatIsSlowOfARoute(t *testing.T) {
+	tab := newTable(t)
+	one, other := tab.route(7|9<<32, 3, 1), tab.route(8|9<<32, 3, 1)
+	tab.r.SetSlow(map[uint64]time.Duration{7 | 9<<32: time.Millisecond})
+	if one.SlowNs != 1e6 || other.SlowNs != ThresholdNone {
+		t.Errorf("slow is above %d and %d ns, want 1e6 and none", one.SlowNs, other.SlowNs)
+	}
+	tab.r.SetSlow(map[uint64]time.Duration{8 | 9<<32: time.Second})
+	if one.SlowNs != ThresholdNone || other.SlowNs != 1e9 {
+		t.Errorf("slow is above %d and %d ns, want none and 1e9", one.SlowNs, other.SlowNs)
+	}
+}
+
 func TestWhatHadNoRoomIsCounted(t *testing.T) {
 	tab := newTable(t)
 	tab.r.table.counts[3*Sides+1].Refused = 1<<32 - 1

@@ -59,6 +59,8 @@ type SamplingConfig struct {
 	Budget float64
 	// TailBudget is the most spans per second that the tail keeps, 0 is no limit.
 	TailBudget float64
+	// SlowP99 is the multiple of a route's own p99 above which the tail takes a request for slow, 0 is none.
+	SlowP99 float64
 	// Defaults is "on" or "off" alone, or the names of the shipped rules that hold.
 	Defaults []string
 	Forced   ForcedConfig
@@ -102,6 +104,8 @@ type CaptureConfig struct {
 	GRPCMessage bool
 	// ContentType sends content types.
 	ContentType bool
+	// GuessedRoute sends a guessed template as http.route too, on spans and in metrics.
+	GuessedRoute bool
 }
 
 // ExportConfig bounds and paces what waits for the collector.
@@ -130,8 +134,6 @@ type MetricsConfig struct {
 	Routes string
 	// OTLP sends metrics to the collector that spans are sent to.
 	OTLP bool
-	// GuessedRoute sends a guessed template as http.route too.
-	GuessedRoute bool
 }
 
 // LogConfig says what is logged, and how.

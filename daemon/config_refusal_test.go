@@ -80,6 +80,7 @@ func TestFileRefusals(t *testing.T) {
 		{"namespaces:\n- all\n-\n", `FILE:3: namespaces: want a namespace, got nothing` + spaces},
 		// Values.
 		{"sample_rate: 1.5", `FILE:1: sample_rate: 1.5 is out of range` + rate},
+		{"sampling: {slow_p99: 0.5}", `FILE:1: sampling.slow_p99: 0.5 is out of range; allowed: 0, or a number from 1 to 1000`},
 		{"sample_rate: -0.1", `FILE:1: sample_rate: -0.1 is out of range` + rate},
 		{"sample_rate: .nan", `FILE:1: sample_rate: ".nan" is not a number` + rate},
 		{"sample_rate: 1e999", `FILE:1: sample_rate: want a number, got text` + rate},

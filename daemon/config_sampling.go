@@ -26,6 +26,24 @@ var defaultNames = func() (names []string) {
 	return names
 }()
 
+// maxMultiple is the largest multiple of a p99.
+const maxMultiple = 1000
+
+// multiple is 0, or at least 1: of what is below a p99 there is too much.
+var multiple = func() codec[float64] {
+	c := numberIn(0, maxMultiple)
+	number := c.parse
+	c.allowed = fmt.Sprintf("0, or a number from 1 to %d", maxMultiple)
+	c.parse = func(text string) (float64, error) {
+		v, err := number(text)
+		if err == nil && v > 0 && v < 1 {
+			err = fmt.Errorf("%s is out of range", text)
+		}
+		return v, err
+	}
+	return c
+}()
+
 var defaultRules = func() codec[string] {
 	c := oneOf(append([]string{"on", "off"}, defaultNames...)...)
 	word := c.parse

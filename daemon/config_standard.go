@@ -20,11 +20,19 @@ func (c Config) Standard(env []string) ([]exporter.Setting, error) {
 		endpoint = "" // read from there
 	}
 	known := environment(env)
-	settings, err := exporter.Settings(endpoint, func(name string) string { return known[name] })
+	get := func(name string) string { return known[name] }
+	settings, err := exporter.Settings(endpoint, get)
 	if err != nil {
 		return nil, fmt.Errorf("env %w", err)
 	}
-	return settings, nil
+	if !c.Metrics.OTLP {
+		return settings, nil
+	}
+	metrics, err := exporter.MetricsSettings(c.OTLP.Endpoint, c.OTLP.EndpointVariable, get)
+	if err != nil {
+		return nil, fmt.Errorf("env %w", err)
+	}
+	return append(settings, metrics...), nil
 }
 
 // writeStandard adds them to the configuration file as comments: a file cannot set them.
@@ -58,7 +66,9 @@ func standardOrigin(s exporter.Setting) Origin {
 	switch {
 	case s.Variable != "":
 		return Origin{Source: FromEnv, Name: s.Variable}
-	case s.Name == "protocol":
+	case s.Name == "metrics_endpoint":
+		return Origin{Note: keyEndpoint + " says"}
+	case strings.HasSuffix(s.Name, "protocol"):
 		return Origin{Note: "the endpoint suggests"}
 	}
 	return Origin{}
@@ -69,6 +79,6 @@ func standardRow(s exporter.Setting) shown {
 	o := standardOrigin(s)
 	return shown{
 		Key: "otel." + s.Name, Value: s.Value, Source: o.Source.String(), Name: o.Name, Note: o.Note,
-		Env: "OTEL_EXPORTER_OTLP_" + strings.ToUpper(s.Name),
+		Env: s.Env,
 	}
 }

@@ -12,6 +12,7 @@ func TestStandardSettingsAreShown(t *testing.T) {
 	env := []string{
 		"OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318", "OTEL_EXPORTER_OTLP_HEADERS=authorization=Bearer secret, x-tenant = secret",
 		"OTEL_EXPORTER_OTLP_TIMEOUT=1000", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT=2500", "OTEL_EXPORTER_OTLP_COMPRESSION=gzip",
+		"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=delta", "OTEL_METRIC_EXPORT_INTERVAL=5000",
 	}
 	cfg, origins, err := Load(Sources{Env: env})
 	if err != nil {
@@ -37,6 +38,18 @@ func TestStandardSettingsAreShown(t *testing.T) {
 #   client_key: ""                                  # default
 #   timeout: 2.5s                                   # env OTEL_EXPORTER_OTLP_TRACES_TIMEOUT
 #   compression: gzip                               # env OTEL_EXPORTER_OTLP_COMPRESSION
+#   metrics_endpoint: http://collector:4318 # env OTEL_EXPORTER_OTLP_ENDPOINT
+#   metrics_protocol: http/protobuf # default, as the endpoint suggests
+#   metrics_headers: authorization=********,x-tenant=******** # env OTEL_EXPORTER_OTLP_HEADERS
+#   metrics_insecure: false # default
+#   metrics_certificate: "" # default
+#   metrics_client_certificate: "" # default
+#   metrics_client_key: "" # default
+#   metrics_timeout: 1s # env OTEL_EXPORTER_OTLP_TIMEOUT
+#   metrics_compression: gzip # env OTEL_EXPORTER_OTLP_COMPRESSION
+#   metrics_temporality_preference: delta # env OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE
+#   metric_export_interval: 5s # env OTEL_METRIC_EXPORT_INTERVAL
+#   metric_export_timeout: 30s # default
 `
 	squeeze := func(text string) string { return strings.Join(strings.Fields(text), " ") }
 	if _, got, _ := strings.Cut(yaml.String(), "live: auto"); !strings.HasSuffix(squeeze(got), squeeze(want)) {
@@ -55,6 +68,40 @@ func TestStandardSettingsAreShown(t *testing.T) {
 	rows = rows[len(Settings())+1:] // behind the rules
 	if len(rows) != len(standard) || rows[1].Key != "otel.headers" || rows[1].Name != "OTEL_EXPORTER_OTLP_HEADERS" || rows[1].Source != "env" {
 		t.Errorf("%+v", rows)
+	}
+}
+
+// Where no metrics are sent nothing of them is shown or judged; where they are, a wrong variable is refused at the start.
+func TestStandardSettingsOfMetrics(t *testing.T) {
+	count := func(more ...string) (n int, err error) {
+		cfg, _, err := Load(Sources{Env: more})
+		if err != nil {
+			return 0, err
+		}
+		standard, err := cfg.Standard(more)
+		for _, s := range standard {
+			if strings.HasPrefix(s.Name, "metric") {
+				n++
+			}
+		}
+		return n, err
+	}
+	const endpoint, wrong = "AMBIT_OTLP_ENDPOINT=c:4317", "OTEL_METRIC_EXPORT_INTERVAL=1s"
+	if n, err := count(wrong); n != 0 || err != nil {
+		t.Errorf("without an endpoint: %d, %v", n, err)
+	}
+	if n, err := count(endpoint, wrong, "AMBIT_METRICS_OTLP=false"); n != 0 || err != nil {
+		t.Errorf("without metrics: %d, %v", n, err)
+	}
+	if n, err := count("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://c:4317", wrong); n != 0 || err != nil {
+		t.Errorf("with an endpoint for spans alone: %d, %v", n, err)
+	}
+	if n, err := count(endpoint); n != 12 || err != nil {
+		t.Errorf("with an endpoint: %d, %v", n, err)
+	}
+	want := `env OTEL_METRIC_EXPORT_INTERVAL: "1s" is no number of milliseconds between 100 and 86400000`
+	if _, err := count(endpoint, wrong); err == nil || err.Error() != want {
+		t.Errorf("a wrong interval: %v", err)
 	}
 }
 

@@ -90,6 +90,11 @@ var table = []Setting{
 		binding: one(func(c *Config) *float64 { return &c.Sampling.TailBudget }, numberIn(0, maxSpans)),
 	},
 	{
+		Key: "sampling.slow_p99", Flag: "slow-p99", Default: "0",
+		Usage:   "what takes longer than so many times the p99 of its own route is slow, beside what rules say; 0: nothing",
+		binding: one(func(c *Config) *float64 { return &c.Sampling.SlowP99 }, multiple),
+	},
+	{
 		Key: "sampling.defaults", Flag: "sampling-defaults", Default: "on",
 		Usage:   "shipped rules that hold behind those of the file",
 		binding: several(func(c *Config) *[]string { return &c.Sampling.Defaults }, defaultRules, checkDefaultRules),
@@ -153,6 +158,11 @@ var table = []Setting{
 		Key: "capture.content_type", Flag: "capture-content-type", Default: "false",
 		Usage:   "send the content types of HTTP/2 requests and responses",
 		binding: one(func(c *Config) *bool { return &c.Capture.ContentType }, trueOrFalse),
+	},
+	{
+		Key: "capture.guessed_route", Flag: "capture-guessed-route", Default: "false",
+		Usage:   "send a guessed template of a path as http.route and in span names, which are for those that rules give",
+		binding: one(func(c *Config) *bool { return &c.Capture.GuessedRoute }, trueOrFalse),
 	},
 	{
 		Key: "idle_limit", Flag: "idle-limit", Default: "60s",
@@ -241,11 +251,6 @@ var table = []Setting{
 		Key: "metrics.otlp", Flag: "metrics-otlp", Default: "true",
 		Usage:   "send metrics of every request to the OTLP collector, where an endpoint is set",
 		binding: one(func(c *Config) *bool { return &c.Metrics.OTLP }, trueOrFalse),
-	},
-	{
-		Key: "metrics.guessed_route", Flag: "metrics-guessed-route", Default: "false",
-		Usage:   "send a guessed template as http.route, which is for those that rules give",
-		binding: one(func(c *Config) *bool { return &c.Metrics.GuessedRoute }, trueOrFalse),
 	},
 	{
 		Key: "log.level", Flag: "log-level", Default: "info",

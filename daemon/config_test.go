@@ -64,7 +64,7 @@ func TestDefaults(t *testing.T) {
 // Every setting takes a value from each source, and the same text means the same in all of them.
 func TestEverySettingFromEverySource(t *testing.T) {
 	texts := map[string]string{
-		"sampling.budget": "1000", "sampling.tail_budget": "7.5", "sampling.defaults": "kubelet,favicon", "sampling.forced.header": "x-envoy-force-trace",
+		"sampling.budget": "1000", "sampling.tail_budget": "7.5", "sampling.slow_p99": "2.5", "sampling.defaults": "kubelet,favicon", "sampling.forced.header": "x-envoy-force-trace",
 		"sampling.forced.from": "10.0.0.0/8,::1", "sampling.forced.budget": "1",
 		"otlp.endpoint": "http://c:4317", "sample_rate": "0.25", "admin.address": "[::1]:0", "admin.socket": "/x/y.sock",
 		"namespaces": "ambient,host,blue,/run/netns/red", "exclude.namespaces": "host,green", "exclude.ports": "22,65535",
@@ -72,7 +72,7 @@ func TestEverySettingFromEverySource(t *testing.T) {
 		"trust_context": "192.168.0.0/16", "id_key": "00112233445566778899aabbccddeeff", "max_connections": "1000", "max_http2_connections": "500",
 		"ring_size": "1MiB", "export.queue_bytes": "1048577", "export.retry_for": "1m", "export.batch_spans": "8", "export.batch_wait": "20ms",
 		"export.flush_timeout": "1s", "store.max_traces": "5", "store.max_bytes": "1GiB", "metrics.routes": "rules",
-		"metrics.otlp": "false", "metrics.guessed_route": "true", "log.level": "debug",
+		"metrics.otlp": "false", "capture.guessed_route": "true", "log.level": "debug",
 		"log.format": "json", "live": "off",
 	}
 	for _, s := range Settings() {

@@ -171,7 +171,7 @@ func (d *Daemon) load() error {
 	if d.rules, err = newRules(d.kernel, d.serviceOf, d.cfg.SampleRate); err != nil {
 		return err
 	}
-	d.routes = newRoutes(d.series.Name, d.rules.template)
+	d.routes = newRoutes(d.series.Name, d.rules)
 	return d.rules.load(&d.cfg, d.reloader.from.Origins)
 }
 
@@ -241,7 +241,7 @@ func (d *Daemon) untap(n tc.NetNS) {
 func (d *Daemon) begin() {
 	ctx, cancel := context.WithCancel(context.Background())
 	d.stop = cancel
-	d.pump.routes, d.pump.exemplars, d.pump.otlp = d.routes, exporter.NewExemplars(), d.out.otlp
+	d.pump.rules, d.pump.routes, d.pump.exemplars, d.pump.otlp = d.rules, d.routes, exporter.NewExemplars(), d.out.otlp
 	d.pump.start(d.reader, d.meta, d.out.sink, d.log, &d.running)
 	d.running.Go(func() { d.control(ctx) })
 	d.running.Go(func() { d.watch(ctx) })

@@ -22,7 +22,7 @@ func (d *Daemon) beginMetrics(ctx context.Context) error {
 	}
 	var err error
 	d.metrics, err = exporter.NewMetrics(ctx, exporter.MetricsConfig{
-		Endpoint: endpoint, Version: Version, GuessedRoute: d.cfg.Metrics.GuessedRoute,
+		Endpoint: endpoint, Version: Version, GuessedRoute: d.cfg.Capture.GuessedRoute,
 		Collect: d.collectMetrics, Exemplars: d.pump.exemplars, Log: d.log,
 	})
 	if err != nil {

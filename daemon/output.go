@@ -44,7 +44,7 @@ func newOutput(ctx context.Context, cfg Config, log *slog.Logger) (output, error
 	if err != nil {
 		return o, err
 	}
-	o.capture = exporter.Capture{Query: query, GRPCMessage: cfg.Capture.GRPCMessage, ContentType: cfg.Capture.ContentType}
+	o.capture = exporter.Capture{Query: query, GRPCMessage: cfg.Capture.GRPCMessage, ContentType: cfg.Capture.ContentType, GuessedRoute: cfg.Capture.GuessedRoute}
 	var all sinks
 	if cfg.OTLP.Endpoint != "" {
 		endpoint := cfg.OTLP.Endpoint

@@ -18,7 +18,8 @@ import (
 
 // pump takes records from the ring buffer, makes spans of them and hands them on. One goroutine runs it.
 type pump struct {
-	// routes learn the names of new routes, exemplars the latest span of each.
+	// rules name the rule of a span, routes learn the names of new routes, exemplars the latest span of each.
+	rules     *rules
 	routes    *Routes
 	exemplars *exporter.Exemplars
 	// otlp tells how full its queue is; nil where spans stay here.
@@ -75,7 +76,7 @@ func (p *pump) run(reader *bpf.Reader, m *meta.Meta, sink exporter.Sink) error {
 		n := assembler.Assemble(&record, clock, &spans)
 		for i := range n {
 			m.Enrich(&spans[i])
-			p.note(&record, &spans[i])
+			p.name(&record, &spans[i])
 			sink.Add(&spans[i])
 		}
 		p.repaired.Store(assembler.Repaired)
@@ -93,14 +94,26 @@ func (p *pump) press(record *bpf.Record) {
 	}
 }
 
-// note tells the metrics of a span that was kept.
-func (p *pump) note(record *bpf.Record, span *l7.Span) {
+// name tells a span the names of its rule and its route, and the metrics of the span.
+func (p *pump) name(record *bpf.Record, span *l7.Span) {
 	d := &record.Decision[span.Kind]
-	if d.Route == 0 {
-		return
+	span.Rule = p.rules.rule(record.Generation, d.Rule)
+	var route *l7.Route
+	if d.Route != 0 {
+		p.exemplars.Note(d.Route, bpf.Outcome(d.Outcome), span)
+		route, _ = p.routes.Decide(d.Route, Decided{Rule: span.Rule, Reason: span.Reason})
 	}
-	p.exemplars.Note(d.Route, bpf.Outcome(d.Outcome), span)
-	p.routes.Decide(d.Route, Decided{Reason: span.Reason.String()})
+	if span.Path == "" || span.Cut&(l7.CutPath|l7.CutRequestLine) != 0 || span.RPC != l7.NoRPC {
+		return // the path is unknown or not whole, or a name already
+	}
+	// What a rule gives holds for any answer. A guess needs a route that the kernel tells apart, so that random paths,
+	// which are answered by 404, are none.
+	if record.TemplateRule != bpf.NoRule {
+		span.Route = routeText(p.rules.template(record.Generation, record.TemplateRule))
+	}
+	if span.RouteFromRule = span.Route != ""; !span.RouteFromRule && route != nil {
+		span.Route, span.RouteFromRule = route.Template, route.FromRule
+	}
 }
 
 // drain waits until what the kernel submitted so far has been taken.

@@ -30,12 +30,21 @@ func counted(key bpf.SeriesKey, n uint64, took time.Duration) *bpf.Series {
 // always names every route.
 func always(uint64) bool { return true }
 
-// ruleTemplates are those of rules of generation 3.
-func ruleTemplates(generation uint32, rule uint16) string {
+// thirdRules are rules of generation 3.
+type thirdRules struct{}
+
+func (thirdRules) rule(generation uint32, place uint16) string {
 	if generation != 3 {
 		return ""
 	}
-	return map[uint16]string{4: "/buy/{what}", 5: "/a/{id}"}[rule]
+	return fmt.Sprintf("rule-%d", place)
+}
+
+func (thirdRules) template(generation uint32, action uint16) string {
+	if generation != 3 {
+		return ""
+	}
+	return map[uint16]string{4: "/buy/{what}", 5: "/a/{id}"}[action]
 }
 
 // learn is an announcement of a route that no rule names.
@@ -46,7 +55,7 @@ func learn(r *Routes, a l7.Announcement) {
 
 // shop is a snapshot with two services, one of them in two cgroups, and the names of its routes.
 func shop() (*bpf.Snapshot, *Routes) {
-	names := newRoutes(always, ruleTemplates)
+	names := newRoutes(always, thirdRules{})
 	learn(names, l7.Announcement{Key: 1, Kind: l7.Server, Method: "GET", Path: "/users/42?token=secret"})
 	names.Learn(&l7.Announcement{Key: 2, Kind: l7.Server, Method: "GET", Path: "/buy/teapot", Rule: 4, Generation: 3})
 	learn(names, l7.Announcement{Key: 3, Kind: l7.Server, Method: "POST", Path: "/shop.v1.Stock/Get", GRPC: true})
@@ -211,7 +220,7 @@ func TestWhichRoutesAreLabels(t *testing.T) {
 
 func TestLearningRoutes(t *testing.T) {
 	var there bool
-	r := newRoutes(func(uint64) bool { return there }, ruleTemplates)
+	r := newRoutes(func(uint64) bool { return there }, thirdRules{})
 	learn(r, l7.Announcement{Key: 1, Kind: l7.Client, Method: "GET", Path: "/x"})
 	if _, ok := r.Of(1); ok {
 		t.Error("a route that had gone has a name")
@@ -257,9 +266,9 @@ func TestLearningRoutes(t *testing.T) {
 	if got, _ := r.Of(2); !strings.HasPrefix(got.Template, "/aaa") {
 		t.Errorf("%+v", got)
 	}
-	r.Decide(2, Decided{Rule: "slow ones", Reason: "slow"})
-	r.Decide(3, Decided{Reason: "head"})
-	if r.Decided(2) != (Decided{"slow ones", "slow"}) || r.Decided(3) != (Decided{}) {
+	r.Decide(2, Decided{Rule: "slow ones", Reason: l7.ReasonSlow})
+	r.Decide(3, Decided{Reason: l7.ReasonHead})
+	if r.Decided(2) != (Decided{"slow ones", l7.ReasonSlow}) || r.Decided(3) != (Decided{}) {
 		t.Error("what decided is not noted")
 	}
 

@@ -117,6 +117,7 @@ func (d *Daemon) reload(why string) error {
 		}
 		return err
 	}
+	d.series.Renew()
 	if cfg.SampleRate != d.rates.base() {
 		d.rates.setBase(cfg.SampleRate, "configuration")
 	}

@@ -18,12 +18,16 @@ const routeTextMax = 256
 type Routes struct {
 	// named tells the kernel that a name is known; it is false for a route that is not there any more.
 	named func(key uint64) bool
-	// template is that of the rule at a place of a generation of the rules, "" where it is not known any more; nil
-	// where no rules have one.
-	template func(generation uint32, rule uint16) string
+	rules ruleTexts
 
 	mu    sync.RWMutex
 	names map[uint64]*routeEntry
+}
+
+// ruleTexts tells what the kernel says of rules by their places; "" is not known any more, or none.
+type ruleTexts interface {
+	rule(generation uint32, place uint16) string
+	template(generation uint32, action uint16) string
 }
 
 type routeEntry struct {
@@ -32,21 +36,22 @@ type routeEntry struct {
 	decided Decided
 }
 
-// Decided says what the latest span of a route was kept by.
+// Decided says what the latest span of a route was kept by, or, while there is none, by which rule none was.
 type Decided struct {
-	Rule   string // "" is none
-	Reason string
+	Rule   string    // "" is not known
+	Reason l7.Reason // 0: none of its requests was kept yet
 }
 
-func newRoutes(named func(key uint64) bool, template func(generation uint32, rule uint16) string) *Routes {
-	return &Routes{named: named, template: template, names: make(map[uint64]*routeEntry)}
+func newRoutes(named func(key uint64) bool, rules ruleTexts) *Routes {
+	return &Routes{named: named, rules: rules, names: make(map[uint64]*routeEntry)}
 }
 
 // Learn notes the name of a route and tells the kernel so. An announcement of a route that has gone since is nothing.
 func (r *Routes) Learn(a *l7.Announcement) {
 	e := &routeEntry{learned: time.Now(), route: l7.Route{Kind: a.Kind, Method: l7.MethodName(a.Method), GRPC: a.GRPC}}
-	if a.Rule != bpf.NoRule && r.template != nil {
-		e.route.Template = routeText(r.template(a.Generation, a.Rule))
+	e.decided.Rule = r.rules.rule(a.Generation, a.Decided)
+	if a.Rule != bpf.NoRule {
+		e.route.Template = routeText(r.rules.template(a.Generation, a.Rule))
 	}
 	if e.route.FromRule = e.route.Template != ""; !e.route.FromRule {
 		e.route.Template = routeText(l7.Template(a.Path, a.GRPC))
@@ -83,13 +88,16 @@ func routeText(s string) string {
 	return strings.ToValidUTF8(s, "\uFFFD")
 }
 
-// Decide notes by what a span of the route was kept.
-func (r *Routes) Decide(key uint64, by Decided) {
+// Decide notes by what a span of the route was kept, and gives the route's name; false where that is not known.
+func (r *Routes) Decide(key uint64, by Decided) (*l7.Route, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if e := r.names[key]; e != nil {
-		e.decided = by
+	e := r.names[key]
+	if e == nil {
+		return nil, false
 	}
+	e.decided = by
+	return &e.route, true
 }
 
 // Of is the name of a route; false where it is not known.

@@ -89,7 +89,7 @@ func TestEveryRuleIsRead(t *testing.T) {
 			t.Errorf("rule %d:\ngot  %+v\nwant %+v", i, cfg.Sampling.Rules[i], want[i])
 		}
 	}
-	for i, line := range []int{5, 29, 35, 39, 40} {
+	for i, line := range []int{5, 28, 34, 38, 39} {
 		if got := origins[fmt.Sprintf("sampling.rules[%d]", i)].String(); got != fmt.Sprintf("%s:%d", path, line) {
 			t.Errorf("rule %d is from %s, want line %d", i, got, line)
 		}
@@ -162,7 +162,7 @@ func TestRuleRefusals(t *testing.T) {
 		{"sampling:\n  rules:\n  - name: favicon", `FILE:3: sampling.rules[0].name: "favicon" is a shipped rule's; allowed: another name, or sampling.defaults without it`},
 		{"sampling:\n  rules:\n  - name: default", `FILE:3: sampling.rules[0].name: "default" is the rule behind all others; allowed: another name`},
 		{"sampling:\n  rule: []", `FILE:2: unknown key "sampling.rule", did you mean "sampling.rules"?`},
-		{"rules: []", `FILE:1: unknown key "rules"; allowed: otlp, sample_rate, sampling, admin, namespaces, exclude, capture, idle_limit, peers, trust_context, id_key, max_connections, max_http2_connections, ring_size, export, store, log, live`},
+		{"rules: []", `FILE:1: unknown key "rules"; allowed: otlp, sample_rate, sampling, admin, namespaces, exclude, capture, idle_limit, peers, trust_context, id_key, max_connections, max_http2_connections, ring_size, export, store, metrics, log, live`},
 		{"budget: 1", `FILE:1: unknown key "budget", did you mean "budget" in the section "sampling"?`},
 		{"sampling:\n  header: off", `FILE:2: unknown key "sampling.header", did you mean "header" in the section "sampling.forced"?`},
 		{head + "mtach: {}", `FILE:4: unknown key "sampling.rules[0].mtach", did you mean "match"?`},

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"ambit/admin"
@@ -51,12 +52,13 @@ type rules struct {
 	current    *l7.Compiled
 	from       []string // where each of the rules in force is from
 	generation uint32
-	sets       map[uint32]ruleNames // by generation, that of current among them
-	caps       map[string]ruleCap   // by the rule's name
-	services   map[uint16]string    // that have their row, by party.service
-	loaded     time.Time
-	err        string // of the latest configuration, if it was not taken
-	errAt      time.Time
+	// sets has the names of a set by its generation, that of current among them. A map that is in it never changes.
+	sets     atomic.Pointer[map[uint32]ruleNames]
+	caps     map[string]ruleCap // by the rule's name
+	services map[uint16]string  // that have their row, by party.service
+	loaded   time.Time
+	err      string // of the latest configuration, if it was not taken
+	errAt    time.Time
 }
 
 // ruleNames is what is remembered of a set.
@@ -75,8 +77,10 @@ type ruleCap struct {
 // newRules begins with a kernel side that has this rate.
 func newRules(k ruleKernel, name func(bpf.Service) string, rate float64) (*rules, error) {
 	r := &rules{
-		kernel: k, name: name, rate: rate, sampling: SamplingConfig{Forced: ForcedConfig{Header: "off"}}, sets: make(map[uint32]ruleNames), caps: make(map[string]ruleCap), services: make(map[uint16]string),
+		kernel: k, name: name, rate: rate, sampling: SamplingConfig{Forced: ForcedConfig{Header: "off"}},
+		caps: make(map[string]ruleCap), services: make(map[uint16]string),
 	}
+	r.sets.Store(&map[uint32]ruleNames{})
 	if err := binary.Read(rand.Reader, binary.NativeEndian, &r.seed); err != nil {
 		return nil, fmt.Errorf("choose the seed of the rules: %w", err)
 	}
@@ -107,6 +111,13 @@ func (r *rules) load(cfg *Config, origins Origins) error {
 	}
 	r.loaded, r.err = time.Now(), ""
 	return nil
+}
+
+// slowP99 is the setting in force.
+func (r *rules) slowP99() float64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.sampling.SlowP99
 }
 
 // refuse remembers why a configuration was not taken.
@@ -161,8 +172,10 @@ func (r *rules) apply() error {
 	r.current, r.generation, r.caps, r.services = compiled, generation, caps, services
 	r.stale = false
 	r.from = r.origin(compiled)
-	r.sets[generation] = namesOf(compiled)
-	delete(r.sets, generation-keptSets)
+	sets := maps.Clone(*r.sets.Load())
+	sets[generation] = namesOf(compiled)
+	delete(sets, generation-keptSets)
+	r.sets.Store(&sets)
 	return nil
 }
 
@@ -264,11 +277,20 @@ func namesOf(c *l7.Compiled) (n ruleNames) {
 	return n
 }
 
-// rule names a rule by what the kernel says of it: its place among the rules of a generation. "" where that is forgotten.
-func (r *rules) rule(generation uint32, place int) string {
+// namesAt are the names of a generation, none where they are forgotten. It is asked for each span.
+func (r *rules) namesAt(generation uint32) ruleNames {
+	if names, known := (*r.sets.Load())[generation]; known || generation == 0 {
+		return names
+	}
+	// The kernel decides by a set before SetRules returns: who comes so early waits for apply.
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if names := r.sets[generation].rules; place < len(names) {
+	return (*r.sets.Load())[generation]
+}
+
+// rule names a rule by what the kernel says of it: its place among the rules of a generation. "" where that is forgotten.
+func (r *rules) rule(generation uint32, place uint16) string {
+	if names := r.namesAt(generation).rules; int(place) < len(names) {
 		return names[place]
 	}
 	return ""
@@ -276,9 +298,7 @@ func (r *rules) rule(generation uint32, place int) string {
 
 // template is the route's template that an action of a generation names, by its place.
 func (r *rules) template(generation uint32, action uint16) string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if templates := r.sets[generation].templates; int(action) < len(templates) {
+	if templates := r.namesAt(generation).templates; int(action) < len(templates) {
 		return templates[action]
 	}
 	return ""

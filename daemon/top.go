@@ -132,7 +132,7 @@ func topOf(base, now *bpf.Snapshot, names *Routes, serviceName func(bpf.Service)
 			sum.totalErrors += s.Count()
 			sum.lateErrors += lately.Count()
 		}
-		if by := names.Decided(s.Route); by.Reason != "" {
+		if by := names.Decided(s.Route); by != (Decided{}) {
 			sum.decided = by
 		}
 	}
@@ -161,7 +161,10 @@ func stepped(base, now *bpf.Snapshot) map[[2]int]bool {
 
 func (s *topSum) fill(row admin.TopRow, since float64) admin.TopRow {
 	row.Count = s.total.Count()
-	row.Rule, row.Reason = s.decided.Rule, s.decided.Reason
+	row.Rule = s.decided.Rule
+	if s.decided.Reason != 0 {
+		row.Reason = s.decided.Reason.String()
+	}
 	of, errors, count := s.total, s.totalErrors, row.Count
 	if n := s.lately.Count(); n > 0 {
 		of, errors, count = s.lately, s.lateErrors, n

@@ -12,7 +12,7 @@ import (
 
 func TestTopRows(t *testing.T) {
 	now, names := shop()
-	names.Decide(1, Decided{Rule: "slow", Reason: "slow"})
+	names.Decide(1, Decided{Rule: "slow", Reason: l7.ReasonSlow})
 	base := &bpf.Snapshot{At: now.At.Add(-4 * time.Second), Routes: now.Routes, Services: now.Services}
 	was := counted(now.Series[0].SeriesKey, 6, time.Millisecond)
 	was.Kept = 5

@@ -41,6 +41,10 @@ func TestCallHasEveryField(t *testing.T) {
 		"ambit.http2.stream":                int64(5),
 		"ambit.time_to_first_byte":          0.0015,
 		"ambit.sampling.reason":             "head",
+		"ambit.sampling.rule":               "items",
+		"ambit.sampling.class":              "normal",
+		"ambit.sampling.threshold":          "8",
+		"ambit.sampling.generation":         int64(7),
 	}
 	if attrs := attributesOf(t, got.Attributes); !reflect.DeepEqual(attrs, want) {
 		t.Errorf("attributes are\n%v\nnot\n%v", attrs, want)

@@ -2,7 +2,7 @@ package exporter
 
 import "fmt"
 
-// Capture says what is sent of what may be private.
+// Capture says what is sent, where that is a choice.
 type Capture struct {
 	// Query is also what is shown of queries.
 	Query QueryCapture
@@ -10,6 +10,8 @@ type Capture struct {
 	GRPCMessage bool
 	// ContentType sends the content types of request and response.
 	ContentType bool
+	// GuessedRoute sends guessed templates as http.route, and in names of spans, as those that rules give.
+	GuessedRoute bool
 }
 
 // QueryCapture says what is shown of a request's query, wherever ambit shows one.

@@ -19,10 +19,12 @@ func TestDocumentNamesEveryAttribute(t *testing.T) {
 	full.MethodOriginal, full.RequestBody, full.Status, full.Cut, full.Joined = "get", 1, 500, l7.CutHost, true
 	server := *full
 	server.Kind = l7.Server
+	ruled := server
+	ruled.RouteFromRule = true
 	call := exampleCall()
 	call.Path, call.Status, call.RequestUnknown, call.Ending = "/health", 503, true, l7.EndedByStreamReset
 	said := []string{SemconvVersion, SchemaURL}
-	for _, s := range []*l7.Span{full, &server, call} {
+	for _, s := range []*l7.Span{full, &server, &ruled, call} {
 		for key := range attributesOf(t, encodeCaptured(t, s, everything).Attributes) {
 			said = append(said, "`"+key+"`")
 		}
@@ -36,6 +38,9 @@ func TestDocumentNamesEveryAttribute(t *testing.T) {
 		if means := code.GRPC(); means != l7.GRPCInternal {
 			said = append(said, "`"+code.String()+"`", "`"+means.String()+"`")
 		}
+	}
+	for r := l7.ReasonHead; r <= l7.ReasonAnomaly; r++ {
+		said = append(said, "`"+r.String()+"`")
 	}
 	for _, cut := range cutNames {
 		said = append(said, "`"+cut.name+"`")

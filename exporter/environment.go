@@ -69,9 +69,10 @@ func EndpointVariable() string {
 
 // Setting is one of OpenTelemetry's settings as it holds.
 type Setting struct {
-	Name     string // as the variables have it, in lower case
+	Name     string // as the variables have it, in lower case; "metrics_" before those of metrics
 	Value    string // "" is nothing; of headers the names alone
 	Variable string // that set it, "" where it is the default
+	Env      string // a variable that sets it
 }
 
 // Settings tells how spans are sent to an endpoint, which is as in OTLPConfig, where getenv returns the variables.
@@ -82,7 +83,12 @@ func Settings(endpoint string, getenv func(name string) string) ([]Setting, erro
 	if err != nil {
 		return nil, err
 	}
-	list := make([]Setting, 0, 8)
+	return env.settings(set), nil
+}
+
+// settings are what holds of the way to the collector.
+func (env environment) settings(set settings) []Setting {
+	list := make([]Setting, 0, 12)
 	for _, s := range []struct {
 		name, fallback string
 		show           func(string) string
@@ -103,9 +109,11 @@ func Settings(endpoint string, getenv func(name string) string) ([]Setting, erro
 		if s.show != nil {
 			value = s.show(value)
 		}
-		list = append(list, Setting{Name: s.name, Value: value, Variable: variable})
+		list = append(list, Setting{
+			Name: s.name, Value: value, Variable: variable, Env: env.prefixes()[1] + strings.ToUpper(s.name),
+		})
 	}
-	return list, nil
+	return list
 }
 
 // maskHeaders leaves the names of headers that checkHeaders has taken.

@@ -6,7 +6,7 @@ import (
 	"ambit/l7"
 )
 
-// What is an error, and what error.type says of it. The kernel counts errors by the same rule (l7/red.h), and
+// What is an error, and what error.type says of it. The kernel counts errors by the same rule (l7/outcome.h), and
 // docs/spans.md has it as a table: the three change together.
 
 // failureOf is the value of error.type, "" for an exchange that did not fail.

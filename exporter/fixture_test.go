@@ -59,7 +59,13 @@ func exampleSpan() *l7.Span {
 		ResponseBody: 512,
 		Local:        netip.MustParseAddrPort("10.244.1.17:41234"),
 		Remote:       netip.MustParseAddrPort("10.96.12.7:80"),
+		Route:        "/api/v1/items/{number}",
 		Reason:       l7.ReasonHead,
+		Rule:         "items",
+		Class:        l7.ClassNormal,
+		Generation:   7,
+		Threshold:    1 << 55,
+		HasThreshold: true,
 		TraceFlags:   1,
 		Resource:     frontend,
 	}

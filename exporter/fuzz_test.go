@@ -22,7 +22,11 @@ func FuzzSpan(f *testing.F) {
 		s.RPC, s.GRPCStatus, s.GRPCMessage = l7.RPC(cut>>12%3), l7.GRPCCode(port), query
 		s.ErrorCode, s.Stream, s.RequestType, s.ResponseType = l7.ErrorCode(port), uint32(cut), agent, id
 		s.RequestUnknown, s.ResponseUnknown, s.ResetByClient = cut&1 != 0, cut&2 != 0, cut&4 != 0
-		e := encoder{capture: Capture{Query: QueryCapture(bits >> 4 % 3), GRPCMessage: bits&64 != 0, ContentType: bits&32 != 0}}
+		s.Route, s.RouteFromRule, s.Rule, s.Reason, s.Class = path, cut&8 != 0, agent, l7.Reason(bits), l7.Class(bits>>2)
+		s.Threshold, s.HasThreshold, s.Generation = uint64(port)<<40, cut&16 != 0, uint32(cut)
+		e := encoder{capture: Capture{
+			Query: QueryCapture(bits >> 4 % 3), GRPCMessage: bits&64 != 0, ContentType: bits&32 != 0, GuessedRoute: bits&128 != 0,
+		}}
 		e.appendSpan(nil, exampleSpan())
 		body := e.appendSpan(nil, s)
 		if again, fresh := e.appendSpan(nil, s), (&encoder{capture: e.capture}).appendSpan(nil, s); string(again) != string(body) || string(fresh) != string(body) {

@@ -52,6 +52,13 @@ type MetricsStats struct {
 	LastError string
 }
 
+// Variables of metrics alone.
+const (
+	variableTemporality = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"
+	variableInterval    = "OTEL_METRIC_EXPORT_INTERVAL"
+	variableTimeout     = "OTEL_METRIC_EXPORT_TIMEOUT"
+)
+
 const (
 	defaultInterval      = time.Minute
 	defaultExportTimeout = 30 * time.Second
@@ -59,13 +66,11 @@ const (
 
 // Metrics sends the kernel's counters to a collector, at an interval. Close ends it.
 type Metrics struct {
-	cfg      MetricsConfig
-	delta    bool
-	interval time.Duration
-	timeout  time.Duration // of all requests of one export
-	client   metricsClient
-	points   pointMaker
-	sent     map[bpf.SeriesKey]*sentSeries // where deltas are sent
+	cfg    MetricsConfig
+	way    metricsWay
+	client metricsClient
+	points pointMaker
+	sent   map[bpf.SeriesKey]*sentSeries // where deltas are sent
 
 	mu    sync.Mutex
 	stats MetricsStats
@@ -80,6 +85,28 @@ type Metrics struct {
 type sentSeries struct {
 	total *bpf.Series
 	at    time.Time // until when
+}
+
+// metricsWay is where, how and how often metrics are sent.
+type metricsWay struct {
+	settings
+	delta    bool
+	interval time.Duration
+	timeout  time.Duration // of all requests of one export
+}
+
+func (env environment) resolveMetrics(endpoint string) (way metricsWay, err error) {
+	if way.settings, err = env.resolve(&OTLPConfig{Endpoint: endpoint}); err != nil {
+		return way, err
+	}
+	if way.delta, err = env.readTemporality(); err != nil {
+		return way, err
+	}
+	if way.interval, err = env.readMillis(variableInterval, defaultInterval); err != nil {
+		return way, err
+	}
+	way.timeout, err = env.readMillis(variableTimeout, defaultExportTimeout)
+	return way, err
 }
 
 // MetricsEndpoint says where metrics go: the endpoint for MetricsConfig, and whether there is one. own is where spans
@@ -103,41 +130,69 @@ func (env environment) metricsEndpoint(own, variable string) (endpoint string, o
 // about the configuration and the environment.
 func NewMetrics(ctx context.Context, cfg MetricsConfig) (*Metrics, error) {
 	env := forMetrics(os.Getenv)
-	set, err := env.resolve(&OTLPConfig{Endpoint: cfg.Endpoint})
+	way, err := env.resolveMetrics(cfg.Endpoint)
 	if err != nil {
 		return nil, err
 	}
 	m := &Metrics{
-		cfg: cfg, sent: make(map[bpf.SeriesKey]*sentSeries), points: pointMaker{guessed: cfg.GuessedRoute},
-		stats: MetricsStats{Endpoint: set.shown}, done: make(chan struct{}),
+		cfg: cfg, way: way, sent: make(map[bpf.SeriesKey]*sentSeries), points: pointMaker{guessed: cfg.GuessedRoute},
+		stats: MetricsStats{Endpoint: way.shown}, done: make(chan struct{}),
 	}
-	if m.delta, err = env.readTemporality(); err != nil {
-		return nil, err
-	}
-	if m.interval, err = env.readMillis("OTEL_METRIC_EXPORT_INTERVAL", defaultInterval); err != nil {
-		return nil, err
-	}
-	if m.timeout, err = env.readMillis("OTEL_METRIC_EXPORT_TIMEOUT", defaultExportTimeout); err != nil {
-		return nil, err
-	}
-	if m.client, err = newMetricsClient(ctx, set); err != nil {
-		return nil, fmt.Errorf("otlp endpoint %s: %w", set.shown, err)
+	if m.client, err = newMetricsClient(ctx, way.settings); err != nil {
+		return nil, fmt.Errorf("otlp endpoint %s: %w", way.shown, err)
 	}
 	m.ended, m.stop = context.WithCancel(context.Background())
 	go m.run()
 	return m, nil
 }
 
+// MetricsSettings tells how metrics are sent, where own and variable are those of MetricsEndpoint and getenv returns the
+// variables; nothing where they are not. Its error is the one that NewMetrics would have.
+func MetricsSettings(own, variable string, getenv func(name string) string) ([]Setting, error) {
+	env := forMetrics(getenv)
+	endpoint, ok := env.metricsEndpoint(own, variable)
+	if !ok {
+		return nil, nil
+	}
+	way, err := env.resolveMetrics(endpoint)
+	if err != nil {
+		return nil, err
+	}
+	from := ""
+	if endpoint == "" {
+		from, _ = env.variable("ENDPOINT")
+	}
+	list := []Setting{{Name: "metrics_endpoint", Value: way.shown, Variable: from, Env: env.prefixes()[0] + "ENDPOINT"}}
+	for _, s := range env.settings(way.settings) {
+		s.Name, s.Env = "metrics_"+s.Name, env.prefixes()[0]+strings.ToUpper(s.Name)
+		list = append(list, s)
+	}
+	temporality := "cumulative"
+	if way.delta {
+		temporality = "delta"
+	}
+	for _, s := range []Setting{
+		{Name: "metrics_temporality_preference", Value: temporality, Env: variableTemporality},
+		{Name: "metric_export_interval", Value: way.interval.String(), Env: variableInterval},
+		{Name: "metric_export_timeout", Value: way.timeout.String(), Env: variableTimeout},
+	} {
+		if strings.TrimSpace(env.get(s.Env)) != "" {
+			s.Variable = s.Env
+		}
+		list = append(list, s)
+	}
+	return list, nil
+}
+
 // readTemporality tells whether deltas are sent.
 func (env environment) readTemporality() (delta bool, err error) {
-	const name = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"
-	switch v := strings.ToLower(strings.TrimSpace(env.get(name))); v {
+	switch v := strings.ToLower(strings.TrimSpace(env.get(variableTemporality))); v {
 	case "", "cumulative":
 		return false, nil
 	case "delta", "lowmemory": // of histograms both mean deltas
 		return true, nil
 	default:
-		return false, fmt.Errorf("%s: %q is neither cumulative, delta nor lowmemory", name, v)
+		return false, fmt.Errorf("%s: %q is neither cumulative, delta nor lowmemory", variableTemporality, v)
 	}
 }
 
@@ -155,7 +210,7 @@ func (env environment) readMillis(name string, zero time.Duration) (time.Duratio
 
 func (m *Metrics) run() {
 	defer close(m.done)
-	tick := time.NewTicker(m.interval)
+	tick := time.NewTicker(m.way.interval)
 	defer tick.Stop()
 	for {
 		select {
@@ -190,7 +245,7 @@ func (m *Metrics) Stats() MetricsStats {
 
 // export sends everything once. One goroutine at a time calls it.
 func (m *Metrics) export(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, m.timeout)
+	ctx, cancel := context.WithTimeout(ctx, m.way.timeout)
 	defer cancel()
 	list, err := m.cfg.Collect()
 	if err != nil {
@@ -233,7 +288,7 @@ func (m *Metrics) tell(err error) error {
 
 func (m *Metrics) send(ctx context.Context, r *metricsRequest, now time.Time) error {
 	temporality := metricdata.CumulativeTemporality
-	if m.delta {
+	if m.way.delta {
 		temporality = metricdata.DeltaTemporality
 	}
 	metrics, points := r.build(temporality, now, m.cfg.Version)
@@ -247,7 +302,7 @@ func (m *Metrics) send(ctx context.Context, r *metricsRequest, now time.Time) er
 	lost := min(uint64(max(rejected, 0)), uint64(points))
 	m.stats.Rejected += lost
 	m.stats.Exported += uint64(points) - lost
-	if !m.delta {
+	if !m.way.delta {
 		return nil
 	}
 	for _, p := range r.points {
@@ -302,7 +357,7 @@ func (m *Metrics) due(list []MetricSeries, now time.Time) []duePoint {
 			continue
 		}
 		p := duePoint{MetricSeries: s, counted: s.Series, since: s.Begun}
-		if sent := m.sent[s.SeriesKey]; m.delta && sent != nil {
+		if sent := m.sent[s.SeriesKey]; m.way.delta && sent != nil {
 			p.counted, p.since = s.Minus(sent.total), sent.at
 			if p.counted.Count() == 0 {
 				continue

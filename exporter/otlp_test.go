@@ -132,7 +132,7 @@ func TestWhatArrivesIsWhatWasAdded(t *testing.T) {
 		t.Errorf("the collector has %v", c.last[0])
 	}
 	attrs := attributesOf(t, c.last[0].ScopeSpans[0].Spans[0].Attributes)
-	if attrs["url.query"] != "user=REDACTED&page=REDACTED" || len(attrs) != 21 {
+	if attrs["url.query"] != "user=REDACTED&page=REDACTED" || len(attrs) != 26 {
 		t.Errorf("%d attributes: %v", len(attrs), attrs)
 	}
 }

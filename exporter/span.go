@@ -15,7 +15,6 @@ import (
 // Attributes that no convention has.
 const (
 	attributeTimeToFirstByte = attribute.Key("ambit.time_to_first_byte")
-	attributeSamplingReason  = attribute.Key("ambit.sampling.reason")
 	attributeJoined          = attribute.Key("ambit.connection.joined")
 )
 
@@ -50,10 +49,6 @@ var (
 	networkIPv4 = network + constantAttribute(semconv.NetworkTypeIPv4)
 	networkIPv6 = network + constantAttribute(semconv.NetworkTypeIPv6)
 	joined      = string(appendBoolAttribute(nil, newWireKey(attributeJoined, tagAnyBool), true))
-	reasons     = [...]string{
-		l7.ReasonHead:   constantAttribute(attributeSamplingReason.String(l7.ReasonHead.String())),
-		l7.ReasonParent: constantAttribute(attributeSamplingReason.String(l7.ReasonParent.String())),
-	}
 )
 
 func constantAttribute(kv attribute.KeyValue) string {
@@ -78,8 +73,10 @@ type encoder struct {
 	query    []byte // what is shown of the query
 	text     []byte
 
-	name, call, callStatus                                        memo
+	call, callStatus                                              memo
 	method, scheme, serverAddress, version, userAgent, traceState memo
+	name                                                          requestMemo
+	sampling                                                      samplingMemo
 
 	named, host string // the last span's Host, and serverHost of it
 	// Client and server have different neighbours.
@@ -164,31 +161,6 @@ func (e *encoder) appendError(b []byte, s *l7.Span) []byte {
 	return append(b, tagStatusCode, statusError)
 }
 
-// appendMethod appends the method, which is the span's name too.
-func (e *encoder) appendMethod(b []byte, s *l7.Span) []byte {
-	if !e.name.holds(s.Method) {
-		method := e.valid(s.Method)
-		wire := appendBytes(e.name.wire[:0], tagSpanName, spanName(method))
-		if method != "" {
-			wire = appendStringAttribute(wire, keyMethod, method)
-		}
-		e.name = memo{method, wire}
-	}
-	b = append(b, e.name.wire...)
-	if s.MethodOriginal != "" {
-		b = appendStringAttribute(b, keyMethodOriginal, e.valid(s.MethodOriginal))
-	}
-	return b
-}
-
-// spanName is the method alone: ambit knows no route, and a path would make a name per request.
-func spanName(method string) string {
-	if method == "" || method == "_OTHER" {
-		return "HTTP"
-	}
-	return method
-}
-
 func (e *encoder) appendRequest(b []byte, s *l7.Span) []byte {
 	t := targetOf(s, e.hostOf(s))
 	requestID := keyRequestID
@@ -226,6 +198,7 @@ func (e *encoder) appendURL(b []byte, s *l7.Span, t target) []byte {
 	path := e.valid(s.Path)
 	if path != "" {
 		b = appendStringAttribute(b, keyPath, path)
+		b = e.appendRoute(b, s)
 	}
 	hasQuery := s.HasQuery && e.capture.Query != QueryNone
 	if hasQuery {
@@ -300,9 +273,7 @@ func (e *encoder) appendResponse(b []byte, s *l7.Span) []byte {
 	if s.FirstByte != 0 && s.FirstByte >= s.Start {
 		b = appendDoubleAttribute(b, keyTimeToFirstByte, float64(s.FirstByte-s.Start)/1e9)
 	}
-	if int(s.Reason) < len(reasons) {
-		b = append(b, reasons[s.Reason]...)
-	}
+	b = e.appendSampling(b, s)
 	if s.Joined {
 		b = append(b, joined...)
 	}

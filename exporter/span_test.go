@@ -56,7 +56,12 @@ func TestClientSpanHasEveryField(t *testing.T) {
 		"url.full":                         "http://backend.demo.svc.cluster.local/api/v1/items/4711?user=REDACTED&page=REDACTED",
 		"user_agent.original":              "curl/8.5.0",
 		"ambit.time_to_first_byte":         0.0015,
+		"url.template":                     "/api/v1/items/{number}",
 		"ambit.sampling.reason":            "head",
+		"ambit.sampling.rule":              "items",
+		"ambit.sampling.class":             "normal",
+		"ambit.sampling.threshold":         "8",
+		"ambit.sampling.generation":        int64(7),
 	}
 	if attrs := attributesOf(t, got.Attributes); !reflect.DeepEqual(attrs, want) {
 		t.Errorf("attributes are\n%v\nnot\n%v", attrs, want)
@@ -197,6 +202,7 @@ func TestSpanAttributes(t *testing.T) {
 				"url.full": absent{}, "network.protocol.version": absent{}, "user_agent.original": absent{},
 				"http.request.header.x-request-id": absent{}, "ambit.time_to_first_byte": absent{},
 				"http.response.body.size": absent{}, "http.request.body.size": absent{}, "ambit.sampling.reason": absent{},
+				"ambit.sampling.rule": absent{}, "ambit.sampling.class": absent{}, "ambit.sampling.generation": absent{}, "url.template": absent{},
 			},
 		},
 		{

@@ -19,6 +19,8 @@ type Announcement struct {
 	// The rule that names the route, by its place among the rules of Generation; bpf.NoRule where none does.
 	Rule       uint16
 	Generation uint32
+	// Decided is the place, among the same rules, of the one that decided the exchange, whether it was kept or not.
+	Decided uint16
 }
 
 // Announcements fills out with the routes that the record announces, and returns their number.
@@ -32,6 +34,7 @@ func Announcements(rec *bpf.Record, out *[bpf.Sides]Announcement) int {
 		a := Announcement{
 			Key: d.Route, Kind: Kind(side), GRPC: rec.Flags&bpf.FlagGRPC != 0, Host: field(rec, bpf.FieldHost),
 			Remote: rec.Ends.Remote[side].AddrPort(), Rule: rec.TemplateRule, Generation: rec.Generation,
+			Decided: d.Rule,
 		}
 		if rec.Protocol == bpf.ProtocolHTTP2 {
 			a.Method, a.Path = field(rec, bpf.FieldMethod), field(rec, bpf.FieldPath)

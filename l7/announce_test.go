@@ -21,7 +21,8 @@ func TestAnnouncements(t *testing.T) {
 		t.Errorf("%d routes of a record that announces none", n)
 	}
 	h1.Decision[bpf.SideAcceptor].Flags, h1.Decision[bpf.SideAcceptor].Route = bpf.DecisionAnnounce, 7
-	want := Announcement{Key: 7, Kind: Server, Method: "GET", Path: "/a/1?b", Host: "shop:81", Rule: 4, Generation: 9}
+	h1.Decision[bpf.SideAcceptor].Rule = 3
+	want := Announcement{Key: 7, Kind: Server, Method: "GET", Path: "/a/1?b", Host: "shop:81", Rule: 4, Generation: 9, Decided: 3}
 	if n := Announcements(&h1, &out); n != 1 || out[0] != want {
 		t.Errorf("%d: %+v", n, out[0])
 	}

@@ -40,7 +40,7 @@ func (a *Assembler) Assemble(rec *bpf.Record, clock int64, out *[bpf.Sides]Span)
 			*s = out[0]
 		}
 		s.Kind = Kind(side)
-		a.readDecision(&rec.Decision[side], s)
+		a.readDecision(rec, side, s)
 		s.SpanID = rec.SpanId[side]
 		switch {
 		case side == bpf.SideAcceptor && rec.Flags&bpf.FlagOpenerTraced != 0:
@@ -119,9 +119,11 @@ func (a *Assembler) read(rec *bpf.Record, clock int64, s *Span) {
 	a.states = joinStates(fields[bpf.FieldTraceState], firstCut, fields[bpf.FieldTraceMore], moreCut)
 }
 
-// readDecision fills in why a side was kept, and writes its threshold into the caller's tracestate.
-func (a *Assembler) readDecision(d *bpf.Decision, s *Span) {
-	s.Reason = Reason(d.Reason)
+// readDecision fills in why a side was kept, and writes its threshold into the caller's tracestate. The names of rule and
+// route are not in the record.
+func (a *Assembler) readDecision(rec *bpf.Record, side int, s *Span) {
+	d := &rec.Decision[side]
+	s.Reason, s.Class, s.Generation = Reason(d.Reason), Class(d.Class), rec.Generation
 	s.Threshold = d.Threshold
 	s.HasThreshold = d.Flags&bpf.DecisionThreshold != 0
 	s.TraceState = a.traceState(a.states, s)

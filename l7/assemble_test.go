@@ -8,6 +8,24 @@ import (
 	"ambit/bpf"
 )
 
+func TestDecisionOfEachSide(t *testing.T) {
+	r := record(map[int]string{bpf.FieldRequestLine: "GET /a HTTP/1.1", bpf.FieldTraceState: "v=1,ot=th:c"})
+	r.Generation = 9
+	r.Decision = [bpf.Sides]bpf.Decision{
+		{Reason: bpf.ReasonSlow, Class: bpf.ClassBackground, Threshold: 1 << 55, Flags: bpf.DecisionThreshold},
+		{Reason: bpf.ReasonForced, Class: bpf.ClassCritical},
+	}
+	spans := assemble(t, r)
+	client, server := spans[0], spans[1]
+	if client.Reason != ReasonSlow || client.Class != ClassBackground || client.Threshold != 1<<55 || !client.HasThreshold ||
+		client.Generation != 9 || client.TraceState != "ot=th:8,v=1" {
+		t.Errorf("client: %+v", client)
+	}
+	if server.Reason != ReasonForced || server.Class != ClassCritical || server.HasThreshold || server.Generation != 9 || server.TraceState != "v=1" {
+		t.Errorf("server: %+v", server)
+	}
+}
+
 // record builds a record of one text per field, both sides kept.
 func record(fields map[int]string) *bpf.Record {
 	r := &bpf.Record{StartNs: 1_000, FirstNs: 2_000, EndNs: 3_000, Status: 200, Kept: 3}

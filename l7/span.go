@@ -75,6 +75,27 @@ func (r Reason) String() string {
 	return reasons[r]
 }
 
+// Class is who loses first under pressure: background, then normal, and critical last.
+type Class uint8
+
+// Classes, as the kernel has them.
+const (
+	ClassCritical   = Class(bpf.ClassCritical)
+	ClassNormal     = Class(bpf.ClassNormal)
+	ClassBackground = Class(bpf.ClassBackground)
+)
+
+var classes = [...]string{
+	ClassCritical: classCritical, ClassNormal: classNormal, ClassBackground: classBackground,
+}
+
+func (c Class) String() string {
+	if int(c) >= len(classes) {
+		return "unknown"
+	}
+	return classes[c]
+}
+
 // Cut says which values are longer than what the kernel kept of them.
 type Cut uint16
 
@@ -173,7 +194,18 @@ type Span struct {
 	Remote netip.AddrPort // its peer; of a client the original destination
 
 	Ending Ending
+
+	// Route is the template of the path, of bounded number; "" where it has none, or where the path was not read.
+	Route string
+	// RouteFromRule says that a rule gave Route. Else it is a guess, which may not be sent as http.route.
+	RouteFromRule bool
+
 	Reason Reason
+	// Rule is the name of the rule that decided; "" is forgotten. Generation is that of its set, which counts from 1;
+	// 0 is unknown.
+	Rule       string
+	Class      Class
+	Generation uint32
 	// Threshold is T of consistent probability sampling, 56 bits, where HasThreshold.
 	Threshold    uint64
 	HasThreshold bool

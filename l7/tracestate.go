@@ -1,9 +1,6 @@
 package l7
 
-import (
-	"fmt"
-	"strings"
-)
+import "strings"
 
 // thresholdText keeps the last threshold's text: most spans of a node have the same one.
 type thresholdText struct {
@@ -17,17 +14,18 @@ func (t *thresholdText) set(threshold uint64) {
 		return
 	}
 	t.threshold = threshold
-	t.th = "th:" + FormatThreshold(threshold)
+	t.th = "th:" + string(AppendThreshold(nil, threshold))
 	t.alone = "ot=" + t.th
 }
 
-// FormatThreshold writes a threshold of 56 bits as tracestate has it: 14 hex digits without trailing zeros.
-func FormatThreshold(threshold uint64) string {
-	s := strings.TrimRight(fmt.Sprintf("%014x", threshold), "0")
-	if s == "" {
-		return "0"
+// AppendThreshold appends a threshold of 56 bits as tracestate has it: 14 hex digits without trailing zeros.
+func AppendThreshold(b []byte, threshold uint64) []byte {
+	const digits = "0123456789abcdef"
+	b = append(b, digits[threshold>>52&15])
+	for threshold = threshold << 12; threshold != 0; threshold <<= 4 {
+		b = append(b, digits[threshold>>60])
 	}
-	return s
+	return b
 }
 
 // joinStates makes one list of the tracestate headers of a request, of which the second stands for all that follow.

@@ -18,7 +18,7 @@ func TestThresholdText(t *testing.T) {
 		{0x00800000000000, "008"},
 		{1, "00000000000001"},
 	} {
-		if got := FormatThreshold(c.threshold); got != c.want {
+		if got := string(AppendThreshold(nil, c.threshold)); got != c.want {
 			t.Errorf("threshold %x is written %s, want %s", c.threshold, got, c.want)
 		}
 	}
