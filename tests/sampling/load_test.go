@@ -27,8 +27,8 @@ type work struct {
 	Mix         []request
 }
 
-// request is a kind of request. In Target and Headers "{hex}" stands for 16 random hex digits, "{number}" for a random
-// number and "{word}" for 8 random letters.
+// request is a kind of request. In Target and Headers "{hex}" stands for 16 random hex digits, "{rv}" for 14 of them,
+// "{number}" for a random number and "{word}" for 8 random letters.
 type request struct {
 	Share   int // of all, by the sum of the shares
 	Method  string
@@ -39,6 +39,7 @@ type request struct {
 // places are what stands for something random, and what it becomes.
 var places = map[string]func([]byte, uint64) []byte{
 	"{hex}":    func(b []byte, r uint64) []byte { return fmt.Appendf(b, "%016x", r|1) },
+	"{rv}":     func(b []byte, r uint64) []byte { return fmt.Appendf(b, "%014x", r>>8) },
 	"{number}": func(b []byte, r uint64) []byte { return fmt.Appendf(b, "%d", r%1e6) },
 	"{word}": func(b []byte, r uint64) []byte {
 		for range 8 {
