@@ -31,6 +31,7 @@ func newGround(t testing.TB, config string, flags ...string) *ground {
 	g.write(t, config)
 	g.Stage = stage.Start(t, stage.Config{
 		Lab: lab, Namespaces: []*harness.Namespace{ns}, Flags: append([]string{"--config", g.file}, flags...),
+		Env: []string{"OTEL_METRIC_EXPORT_INTERVAL=300"}, // milliseconds
 	})
 	return g
 }
