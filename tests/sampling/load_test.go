@@ -28,7 +28,7 @@ type work struct {
 }
 
 // request is a kind of request. In Target and Headers "{hex}" stands for 16 random hex digits, "{rv}" for 14 of them,
-// "{number}" for a random number and "{word}" for 8 random letters.
+// "{number}" for a random number, "{word}" for 8 random letters and "{token}" for 24 characters as of base64.
 type request struct {
 	Share   int // of all, by the sum of the shares
 	Method  string
@@ -41,6 +41,7 @@ var places = map[string]func([]byte, uint64) []byte{
 	"{hex}":    func(b []byte, r uint64) []byte { return fmt.Appendf(b, "%016x", r|1) },
 	"{rv}":     func(b []byte, r uint64) []byte { return fmt.Appendf(b, "%014x", r>>8) },
 	"{number}": func(b []byte, r uint64) []byte { return fmt.Appendf(b, "%d", r%1e6) },
+	"{token}":  func(b []byte, r uint64) []byte { return fmt.Appendf(b, "aZ%d-%016xQ0", r%10, r) },
 	"{word}": func(b []byte, r uint64) []byte {
 		for range 8 {
 			b = append(b, 'a'+byte(r%26))

@@ -12,7 +12,7 @@ import (
 
 func TestMain(m *testing.M) {
 	harness.Roles{
-		"serve": serve, "serve-h2": serveH2,
+		"serve": serve, "serve-next": serve, "serve-h2": serveH2,
 		"load": load,
 	}.Dispatch()
 	os.Exit(stage.Main(m))
