@@ -19,7 +19,7 @@ func TestNodesAgree(t *testing.T) {
 	startServer(t, server, "serve", port)
 	var nodes []*stage.Stage
 	for _, ns := range []*harness.Namespace{client, server} {
-		nodes = append(nodes, stage.Start(t, stage.Config{Lab: lab, Namespaces: []*harness.Namespace{ns}}))
+		nodes = append(nodes, stage.Start(t, stage.Config{Lab: lab, Namespaces: []*harness.Namespace{ns}, Flags: []string{ringFlag}}))
 	}
 	for _, headers := range []string{
 		"", "x-request-id: {hex}\r\n", "b3: {hex}{hex}-{hex}\r\n",
