@@ -2,6 +2,7 @@ package bpf
 
 import (
 	"fmt"
+	"math"
 )
 
 // thresholdBits is the width of a threshold: T = 2^56 (1 - p).
@@ -29,7 +30,7 @@ type Rates struct {
 
 // Threshold gives T of a rate p, 0 to 1: requests with randomness of at least T are kept.
 func Threshold(p float64) uint64 {
-	return 1<<thresholdBits - uint64(p*(1<<thresholdBits))
+	return 1<<thresholdBits - uint64(math.Round(p*(1<<thresholdBits)))
 }
 
 // shrink leaves a share of the probability of a threshold, of Full: l7/valve.h.

@@ -126,7 +126,7 @@ __noinline int decide_side(struct exchange *ex, __u32 side, __u32 place)
 	__u64 now = bpf_ktime_get_ns();
 	__u32 fraction = times(base->safety[class], share_of(class, filling(node, now)));
 	if (a->cap)
-		fraction = times(fraction, filling(cap, now));
+		fraction = times(fraction, eased(filling(cap, now)));
 	d->threshold = shrink(d->threshold, fraction);
 	if (ex->randomness < d->threshold) {
 		refuse(a->cap && filling(cap, now) < FULL ? cap : node);

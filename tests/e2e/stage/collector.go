@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	colmetricspb "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
 	coltracepb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
@@ -38,6 +39,7 @@ func (s *Span) Client() bool { return s.Kind == tracepb.Span_SPAN_KIND_CLIENT }
 type collector struct {
 	coltracepb.UnimplementedTraceServiceServer
 	address string
+	metrics metrics
 
 	mu    sync.Mutex
 	spans []Span
@@ -52,6 +54,7 @@ func newCollector(t testing.TB) *collector {
 	c := &collector{address: listener.Addr().String()}
 	server := grpc.NewServer(grpc.MaxRecvMsgSize(64 << 20))
 	coltracepb.RegisterTraceServiceServer(server, c)
+	colmetricspb.RegisterMetricsServiceServer(server, &c.metrics)
 	go server.Serve(listener)
 	t.Cleanup(server.Stop)
 	return c

@@ -34,6 +34,12 @@ func (s *Stage) Rate(t testing.TB, share float64) {
 	change(t, s, func(ctx context.Context) (admin.Rates, error) { return s.api.SetRates(ctx, share) })
 }
 
+// Reload reads the configuration anew, and returns the rules in force.
+func (s *Stage) Reload(t testing.TB) admin.RuleSet {
+	t.Helper()
+	return change(t, s, s.api.Reload)
+}
+
 // Top is what "ambit top" shows.
 func (s *Stage) Top(t testing.TB) admin.Top {
 	t.Helper()

@@ -29,6 +29,8 @@ type Config struct {
 	// Flags are those of ambit run, behind the stage's own; without any, everything is kept, queries with
 	// their values, and nothing is excluded.
 	Flags []string
+	// Env are variables of ambit's environment.
+	Env []string
 }
 
 // Stage is a daemon, its collector, and how far the test has looked. It serves one goroutine.
@@ -112,7 +114,7 @@ func Start(t testing.TB, cfg Config) *Stage {
 		// The collector shares the machine with the traffic: all that it has not taken yet may wait.
 		"--export-queue-bytes", "256MiB",
 	}
-	s.process, err = host.Start(harness.Program{Path: binary, Args: append(args, cfg.Flags...)})
+	s.process, err = host.Start(harness.Program{Path: binary, Args: append(args, cfg.Flags...), Env: cfg.Env})
 	Must(t, err)
 	t.Cleanup(func() { s.Close(t) })
 	for deadline := time.Now().Add(startLimit); ; time.Sleep(10 * time.Millisecond) {
