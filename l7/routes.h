@@ -50,8 +50,11 @@ static always_inline struct route *find_in(struct route_bucket *b, __u64 key)
 	return 0;
 }
 
+/* Of the key 0 there is none: a free slot has it. */
 static always_inline struct route *find_route(__u64 key)
 {
+	if (!key)
+		return 0;
 	struct route *r = find_in(bucket_at(key >> 1), key);
 
 	return r ? r : find_in(bucket_at(key >> 32), key);
