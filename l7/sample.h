@@ -122,7 +122,7 @@ __noinline int decide_side(struct exchange *ex, __u32 side, __u32 place)
 		return 0;
 	}
 	struct wish w = wish_of(ex, a, base, route);
-	if (ex->randomness < w.threshold && w.known)
+	if (ex->randomness < w.threshold)
 		return 0;
 	struct budget *node = budget_at(BUDGET_NODE), *cap = budget_at(a->cap & (BUDGETS - 1));
 	if (!node || !cap)
