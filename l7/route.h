@@ -264,6 +264,12 @@ static always_inline void split_path(struct subject *s, const struct exchange *e
 	s->path = mix(s->path, s->depth < TEMPLATE_SEGMENTS ? s->depth : TEMPLATE_SEGMENTS + 1);
 	if (s->depth > DEPTHS - 1)
 		s->depth = DEPTHS - 1;
+	/* A path that nobody knows is no rule's, and not that of the root: as if it had many segments, each of them unheard-of. */
+	if (ex->protocol == PROTOCOL_HTTP2 && !ex->fields[FIELD_PATH].len && s->method != METHOD_CONNECT) {
+		s->path = flow_seed;
+		s->depth = DEPTHS - 1;
+		__builtin_memset(s->segment, 0, sizeof(s->segment));
+	}
 }
 
 #endif
