@@ -29,9 +29,10 @@ static always_inline __u64 other_route(__u32 service, __u32 side)
 	return mix(mix(0x6f74686572, service), side) | 1;
 }
 
-static always_inline __u64 series_key(__u64 route, __u32 outcome)
+/* Of one outcome there may be both: of a stream's reset the code says whether it is an error. */
+static always_inline __u64 series_key(__u64 route, __u32 outcome, bool error)
 {
-	return mix(route, outcome) | 1;
+	return mix(route, outcome | (__u32)error << 16) | 1;
 }
 
 static always_inline struct route_bucket *bucket_at(__u32 index)
@@ -165,7 +166,8 @@ const volatile struct series new_series = {};
 static always_inline bool add_series(const struct exchange *ex, __u64 route, __u32 side)
 {
 	__u32 outcome = ex->decision[side & 1].outcome;
-	__u64 key = series_key(route, outcome);
+	bool error = is_error(ex, side & 1);
+	__u64 key = series_key(route, outcome, error);
 
 	/* Another CPU may have been quicker. */
 	bpf_map_update_elem(&counters, &key, (void *)&new_series, BPF_NOEXIST);
@@ -175,7 +177,7 @@ static always_inline bool add_series(const struct exchange *ex, __u64 route, __u
 	s->outcome = outcome;
 	s->service = ex->ends.party[side & 1].service;
 	s->kind = side & 1;
-	s->error = is_error(ex, side & 1);
+	s->error = error;
 	s->other = route != ex->decision[side & 1].route;
 	s->route = route;
 	return true;
@@ -293,7 +295,7 @@ __noinline int count_side(const struct exchange *ex, __u32 side, __u64 route)
 	if (!ex)
 		return 0;
 	const struct decision *d = &ex->decision[side & 1];
-	__u64 key = series_key(route, d->outcome);
+	__u64 key = series_key(route, d->outcome, is_error(ex, side & 1));
 	struct series *s = bpf_map_lookup_elem(&counters, &key);
 
 	if (!s)
