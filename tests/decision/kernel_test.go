@@ -14,7 +14,7 @@ import (
 )
 
 // services are the names of services, by the number that the kernel side knows them by.
-var services = [...]string{"", "checkout", "checkout-v2", "cart", "c"}
+var services = [...]string{"", "checkout", "checkout-v2", "cart", "c", "s5", "s6", "s7", "s8", "s9"}
 
 // kernel is ambit's kernel side, and the programs that decide one exchange by it.
 type kernel struct {
