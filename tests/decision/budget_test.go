@@ -28,6 +28,7 @@ func (c *chance) valve(caps map[int]int, now uint64) valve {
 			&bucket{interval: many, due: now + c.Uint64N(burst)},
 			&bucket{interval: many, due: now + c.Uint64N(burst)},
 			&bucket{interval: lastOne, due: now + c.Uint64N(burst)},
+			&bucket{interval: many, due: now + burst + c.Uint64N(burst)},
 			&bucket{interval: many, due: now + uint64(time.Hour)},
 		)
 	}
