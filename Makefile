@@ -28,19 +28,21 @@ all: bin/ambit
 bin/ambit:
 	go build -trimpath -ldflags '-s -w -X ambit/daemon.Version=$(VERSION)' -o $@ ./cmd/ambit
 
+# Packages with programs of the kernel side.
+PROGRAMS := ./bpf ./tests/decision ./tests/harness/record
 .PHONY: generate
 generate:
 	.ci/need $(CLANG)
-	go generate ./bpf ./tests/harness/record
+	go generate $(PROGRAMS)
 
 # Into a copy, so that a difference can be looked at.
-GENERATED := bpf/ambit_bpfel.go bpf/ambit_bpfel.o tests/harness/record/record_bpfel.go tests/harness/record/record_bpfel.o
+GENERATED := $(foreach file,bpf/ambit tests/decision/decision tests/harness/record/record,$(file)_bpfel.go $(file)_bpfel.o)
 .PHONY: check-generated
 check-generated:
 	.ci/need $(CLANG)
 	rm -rf build/generated && mkdir -p build/generated
-	cp -r --parents go.mod go.sum bpf l7 tc tests/harness build/generated
-	cd build/generated && rm $(GENERATED) && go generate ./bpf ./tests/harness/record
+	cp -r --parents go.mod go.sum bpf l7 tc tests/decision tests/harness build/generated
+	cd build/generated && rm $(GENERATED) && go generate $(PROGRAMS)
 	for file in $(GENERATED); do cmp $$file build/generated/$$file || { echo 'run "make generate" and commit what it makes' >&2; exit 1; }; done
 	rm -rf build/generated
 

@@ -442,7 +442,7 @@ struct {
 	__type(value, struct route_count);
 } route_counts SEC(".maps");
 
-/* By series_key(route, outcome). Memory is taken as they come. */
+/* By series_key. Memory is taken as they come. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);

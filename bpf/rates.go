@@ -113,16 +113,16 @@ func (k *Kernel) Rates() (Rates, error) {
 	return Rates{Base: r.Base, Override: r.Set, Generation: r.Generation, ForceHeader: r.Force != 0}, nil
 }
 
-// fillCounters makes the counters that are always there: of "other" of all services, by kind and class of status.
+// fillCounters makes the counters that are always there: of "other" of all services, by kind, class of status and whether
+// it was an error.
 func (k *Kernel) fillCounters() error {
 	for side := range Sides {
 		for class := range uint16(6) {
-			s := ambitSeries{Route: OtherRoute(0, side), Kind: uint8(side), Outcome: outcomeClass + class, Other: 1}
-			if class == 0 || class == 5 || class == 4 && side == SideOpener {
-				s.Error = 1
-			}
-			if err := k.objs.Counters.Put(seriesKey(s.Route, s.Outcome), s); err != nil {
-				return fmt.Errorf("make the counters of other services: %w", err)
+			for failed := range uint8(2) {
+				s := ambitSeries{Route: OtherRoute(0, side), Kind: uint8(side), Outcome: outcomeClass + class, Error: failed, Other: 1}
+				if err := k.objs.Counters.Put(seriesKey(&s), s); err != nil {
+					return fmt.Errorf("make the counters of other services: %w", err)
+				}
 			}
 		}
 	}
@@ -141,6 +141,7 @@ func OtherRoute(service uint16, side int) uint64 {
 	return mix(mix(0x6f74686572, uint64(service)), uint64(side)) | 1
 }
 
-func seriesKey(route uint64, outcome uint16) uint64 {
-	return mix(route, uint64(outcome)) | 1
+// seriesKey is series_key in l7/routes.h.
+func seriesKey(s *ambitSeries) uint64 {
+	return mix(s.Route, uint64(s.Outcome)|uint64(s.Error)<<16) | 1
 }

@@ -96,12 +96,16 @@ __noinline __u32 find_in_text(const struct exchange *ex, __u32 at, __u32 end, __
 	return end;
 }
 
-/* Where the path begins of a target that does not begin with it: behind a scheme and an authority. */
+/* Where the path begins of a target that does not begin with it: behind a scheme and an authority. The end where it has none. */
 static always_inline __u32 path_of(const struct exchange *ex, __u32 from, __u32 end)
 {
+	/* Behind the target of HTTP/1 is a version, which has a slash. */
+	end = find_in_text(ex, from, end, ' ');
 	__u32 authority = find_in_text(ex, from, end, '/') + 2, path = find_in_text(ex, authority, end, '/');
 
-	return find_in_text(ex, authority, end, '?') < path ? end : path;
+	if (find_in_text(ex, authority, end, '?') < path || find_in_text(ex, authority, end, '#') < path)
+		return end;
+	return path;
 }
 
 #define METHOD_WORD(m, len, ...) \
@@ -260,6 +264,12 @@ static always_inline void split_path(struct subject *s, const struct exchange *e
 	s->path = mix(s->path, s->depth < TEMPLATE_SEGMENTS ? s->depth : TEMPLATE_SEGMENTS + 1);
 	if (s->depth > DEPTHS - 1)
 		s->depth = DEPTHS - 1;
+	/* A path that nobody knows is no rule's, and not that of the root: as if it had many segments, each of them unheard-of. */
+	if (ex->protocol == PROTOCOL_HTTP2 && !ex->fields[FIELD_PATH].len && s->method != METHOD_CONNECT) {
+		s->path = flow_seed;
+		s->depth = DEPTHS - 1;
+		__builtin_memset(s->segment, 0, sizeof(s->segment));
+	}
 }
 
 #endif

@@ -34,9 +34,10 @@ static always_inline __u64 other_route(__u32 service, __u32 side)
 	return mix(mix(0x6f74686572, service), side) | 1;
 }
 
-static always_inline __u64 series_key(__u64 route, __u32 outcome)
+/* Of one outcome there may be both: of a stream's reset the code says whether it is an error. */
+static always_inline __u64 series_key(__u64 route, __u32 outcome, bool error)
 {
-	return mix(route, outcome) | 1;
+	return mix(route, outcome | (__u32)error << 16) | 1;
 }
 
 static always_inline struct route_bucket *bucket_at(__u32 index)
@@ -55,8 +56,11 @@ static always_inline struct route *find_in(struct route_bucket *b, __u64 key)
 	return 0;
 }
 
+/* Of the key 0 there is none: a free slot has it. */
 static always_inline struct route *find_route(__u64 key)
 {
+	if (!key)
+		return 0;
 	struct route *r = find_in(bucket_at(key >> 1), key);
 
 	return r ? r : find_in(bucket_at(key >> 32), key);
@@ -208,7 +212,8 @@ const volatile struct series new_series = {};
 static always_inline bool add_series(const struct exchange *ex, __u64 route, __u32 side)
 {
 	__u32 outcome = ex->decision[side & 1].outcome;
-	__u64 key = series_key(route, outcome);
+	bool error = is_error(ex, side & 1);
+	__u64 key = series_key(route, outcome, error);
 
 	/* Another CPU may have been quicker. */
 	bpf_map_update_elem(&counters, &key, (void *)&new_series, BPF_NOEXIST);
@@ -218,7 +223,7 @@ static always_inline bool add_series(const struct exchange *ex, __u64 route, __u
 	s->outcome = outcome;
 	s->service = ex->ends.party[side & 1].service;
 	s->kind = side & 1;
-	s->error = is_error(ex, side & 1);
+	s->error = error;
 	s->other = route != ex->decision[side & 1].route;
 	s->route = route;
 	return true;
@@ -278,24 +283,30 @@ static always_inline __u32 log2_floor(__u64 v)
 /* ns in units of 2^-30 s, with 27 bits behind the point of 2^30 / 10^9. */
 #define NS_TO_2_30 144115188ULL
 
-/* By the bits behind the leading one: in which eighth of an octave, as 2^(i/8), a value is. In 1/65536. */
-const volatile __u32 eighths[8] = { 0, 5932, 12400, 19454, 27146, 35535, 44682, 54658 };
+#define LATENCY_OCTAVES (LATENCY_BUCKETS / 8)
+
+/* Where the buckets of the last octave begin, and where it ends: 2^(7 + i/8) s in ns, rounded down. Those below are half of it. */
+const volatile __u64 eighths[9] = {
+	128000000000, 139584989781, 152218510720, 165995462995, 181019335983,
+	197402985652, 215269482304, 234753035060, 256000000000,
+};
 
 /* Answers the bucket, LATENCY_BUCKETS for the zero bucket. */
 static always_inline __u32 latency_bucket(__u64 ns)
 {
+	if (ns <= eighths[0] >> (LATENCY_OCTAVES - 1))
+		return LATENCY_BUCKETS;
 	/* Above 2^36 ns the product would not fit; all that is in the last bucket anyway. */
 	if (ns >> 38)
 		return LATENCY_BUCKETS - 1;
+	/* 2^-20 s is 1,024 of these. A little too small, so that what is just above an octave may be taken for the one before. */
 	__u64 v = ns >> 32 ? (ns >> 8) * NS_TO_2_30 >> 19 : ns * NS_TO_2_30 >> 27;
-	/* 2^-20 s is 1,024 of these. */
-	if (v < 1024)
-		return LATENCY_BUCKETS;
-	__u32 octave = log2_floor(v), part = (v << 16 >> octave) & 0xffff, i = 0;
+	__u32 octave = log2_floor(v) - 10, bucket = octave * 8 - 1;
 
-	for (__u32 k = 1; k < 8; k++)
-		i += above(part + 1, eighths[k]);
-	__u32 bucket = (octave - 10) * 8 + i;
+	if (octave >= LATENCY_OCTAVES)
+		return LATENCY_BUCKETS - 1;
+	for (__u32 k = 0; k <= 8; k++)
+		bucket += above(ns, eighths[k] >> (LATENCY_OCTAVES - 1 - octave));
 	return bucket < LATENCY_BUCKETS ? bucket : LATENCY_BUCKETS - 1;
 }
 
@@ -330,7 +341,7 @@ __noinline int count_side(const struct exchange *ex, __u32 side, __u64 route)
 	if (!ex)
 		return 0;
 	const struct decision *d = &ex->decision[side & 1];
-	__u64 key = series_key(route, d->outcome);
+	__u64 key = series_key(route, d->outcome, is_error(ex, side & 1));
 	struct series *s = bpf_map_lookup_elem(&counters, &key);
 
 	if (!s)

@@ -101,20 +101,44 @@ static always_inline __u32 slice_of(const struct exchange *ex, __u32 field)
 	return (__u32)ex->fields[field].off << 16 | ex->fields[field].len;
 }
 
-/* The row of a header by its whole value, by a part of it that ends before stop, or for being there. */
-static always_inline __u32 header_row(const struct rules *r, const struct exchange *ex, __u32 field, __u32 match, __u32 how)
+/* What is not a blank of a part of the text: both as hash_text takes them. */
+__noinline __u32 without_blanks(const struct exchange *ex, __u32 slice)
 {
-	__u32 otherwise = r->default_row[match], slice = slice_of(ex, field);
+	__u32 from = slice >> 16, end = from + (slice & 0xffff);
+
+	if (!ex)
+		return 0;
+	for (__u32 i = 0; i < 4; i++) {
+		__u32 at = from;
+		opaque(at);
+		if (at >= end || at >= EXCHANGE_TEXT || (ex->text[at] != ' ' && ex->text[at] != '\t'))
+			break;
+		from++;
+	}
+	for (__u32 i = 0; i < 4; i++) {
+		__u32 last = end - 1;
+		opaque(last);
+		if (end <= from || last >= EXCHANGE_TEXT || (ex->text[last] != ' ' && ex->text[last] != '\t'))
+			break;
+		end--;
+	}
+	return from << 16 | (end - from);
+}
+
+/* The row of a header by its whole value, of a content type without parameters, or for being there. */
+static always_inline __u32 header_row(const struct rules *r, const struct exchange *ex, __u32 field, __u32 match)
+{
+	__u32 otherwise = r->default_row[match], slice = slice_of(ex, field), how = 0;
 
 	if (!(slice & 0xffff))
 		return otherwise;
 	otherwise = find_row(r, match_key(match, mix(r->seed, PRESENT)), otherwise);
-	if (how & 0xff)
-		otherwise = find_row(r, match_key(match, hash_text(ex, r->seed, slice, how)), otherwise);
-	/* A type's parameters say nothing. */
-	if (match == MATCH_CONTENT_TYPE)
-		return otherwise;
-	return find_row(r, match_key(match, hash_text(ex, r->seed, slice, 0)), otherwise);
+	if (match == MATCH_CONTENT_TYPE) {
+		__u32 from = slice >> 16, end = find_in_text(ex, from, from + (slice & 0xffff), ';');
+		slice = without_blanks(ex, from << 16 | (end - from));
+		how = HASH_LOWER;
+	}
+	return find_row(r, match_key(match, hash_text(ex, r->seed, slice, how)), otherwise);
 }
 
 /* The user agent by its whole value, by its product, which a / or a space ends, or for being there. */
@@ -171,30 +195,6 @@ static always_inline __u32 host_row(const struct rules *r, const struct exchange
 		break;
 	}
 	return find_row(r, match_key(MATCH_HOST, hash_text(ex, r->seed, slice, how)), otherwise);
-}
-
-/* What is not a blank of a part of the text: both as hash_text takes them. */
-__noinline __u32 without_blanks(const struct exchange *ex, __u32 slice)
-{
-	__u32 from = slice >> 16, end = from + (slice & 0xffff);
-
-	if (!ex)
-		return 0;
-	for (__u32 i = 0; i < 4; i++) {
-		__u32 at = from;
-		opaque(at);
-		if (at >= end || at >= EXCHANGE_TEXT || (ex->text[at] != ' ' && ex->text[at] != '\t'))
-			break;
-		from++;
-	}
-	for (__u32 i = 0; i < 4; i++) {
-		__u32 last = end - 1;
-		opaque(last);
-		if (end <= from || last >= EXCHANGE_TEXT || (ex->text[last] != ' ' && ex->text[last] != '\t'))
-			break;
-		end--;
-	}
-	return from << 16 | (end - from);
 }
 
 #define BAGGAGE_MEMBERS 16
@@ -270,11 +270,11 @@ static always_inline void collect_rows(struct subject *s, const struct exchange 
 	if (looks_at(r, MATCH_USER_AGENT))
 		add_row(s, agent_row(r, ex));
 	if (looks_at(r, MATCH_REQUEST_ID))
-		add_row(s, header_row(r, ex, FIELD_REQUEST_ID, MATCH_REQUEST_ID, 0));
+		add_row(s, header_row(r, ex, FIELD_REQUEST_ID, MATCH_REQUEST_ID));
 	if (looks_at(r, MATCH_CONTENT_TYPE))
-		add_row(s, header_row(r, ex, FIELD_CONTENT_TYPE, MATCH_CONTENT_TYPE, HASH_LOWER | ';'));
+		add_row(s, header_row(r, ex, FIELD_CONTENT_TYPE, MATCH_CONTENT_TYPE));
 	if (looks_at(r, MATCH_FORCE_TRACE))
-		add_row(s, header_row(r, ex, FIELD_FORCE_TRACE, MATCH_FORCE_TRACE, 0));
+		add_row(s, header_row(r, ex, FIELD_FORCE_TRACE, MATCH_FORCE_TRACE));
 	if (looks_at(r, MATCH_BAGGAGE))
 		match_baggage(s, ex, r);
 	s->shared_rows = s->rows;

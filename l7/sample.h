@@ -118,7 +118,7 @@ __noinline int decide_side(struct exchange *ex, __u32 side, __u32 place)
 		return 0;
 	}
 	__u8 reason = ask_rates(ex, d, a, base, find_route(d->route));
-	if (ex->randomness < d->threshold && d->flags & DECISION_THRESHOLD)
+	if (ex->randomness < d->threshold)
 		return 0;
 	struct budget *node = budget_at(BUDGET_NODE), *cap = budget_at(a->cap & (BUDGETS - 1));
 	if (!node || !cap)
