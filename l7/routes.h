@@ -165,11 +165,12 @@ static always_inline __u16 outcome_of(const struct exchange *ex)
  * What nothing else keeps may be the one span that its route was granted: its floor. It carries no th, and as head and tail
  * were asked before, no estimate lacks it.
  */
-static always_inline void take_floor(struct decision *d, struct route *r, __u64 now)
+static always_inline void take_floor(struct decision *d, struct route *r)
 {
 	if (d->reason != REASON_NONE || d->flags & DECISION_DROPPED || !*(volatile __u32 *)&r->floor)
 		return;
 	struct budget *floor = budget_at(BUDGET_FLOOR), *node = budget_at(BUDGET_NODE);
+	__u64 now = bpf_ktime_get_ns();
 	if (!floor || !node || !spend(floor, now) || !spend(node, now))
 		return;
 	/* Another CPU may have been quicker. */
@@ -197,7 +198,7 @@ __noinline __u64 counted_route(struct exchange *ex, __u32 side)
 		r = add_route(d->route, service, side & 1, now);
 	if (!r || r->state == ROUTE_CLOSING)
 		return other;
-	take_floor(d, r, now);
+	take_floor(d, r);
 	if (now > r->last_ns + SECOND_NS)
 		r->last_ns = now;
 	if (r->state == ROUTE_NEW && now > r->announced_ns + SECOND_NS) {

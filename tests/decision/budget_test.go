@@ -15,7 +15,7 @@ import (
 // valve is some state of the budgets that there are.
 func (c *chance) valve(caps map[int]int, now uint64) valve {
 	v := make(valve)
-	indices := []int{bpf.BudgetNode, bpf.BudgetTail, bpf.BudgetForced}
+	indices := []int{bpf.BudgetNode, bpf.BudgetTail, bpf.BudgetForced, bpf.BudgetFloor}
 	for rule := range len(caps) {
 		indices = append(indices, bpf.BudgetCaps+rule)
 	}
@@ -45,7 +45,7 @@ func TestDecisionsUnderBudgets(t *testing.T) {
 			s := c.situation(rules, caps)
 			// What one side spends the other one has no more: both would be too many times to tell.
 			side := c.IntN(bpf.Sides)
-			s.app, s.late = [2]bool{}, [2]bool{}
+			s.app[1-side], s.late[1-side] = false, false
 			s.app[side] = true
 			v := c.valve(caps, k.now())
 			head, tail := k.decide(s, v, c)

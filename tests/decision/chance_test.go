@@ -246,7 +246,7 @@ func (c *chance) randomness() uint64 {
 }
 
 func (c *chance) route() route {
-	r := route{known: c.one(2), threshold: c.maybeThreshold(), anomaly: none, slow: none}
+	r := route{known: c.one(2), threshold: c.maybeThreshold(), anomaly: none, slow: none, floor: c.one(6)}
 	if c.one(6) {
 		r.anomaly = c.threshold()
 	}
@@ -270,6 +270,7 @@ func (c *chance) situation(rules []l7.Rule, caps map[int]int) *situation {
 	if c.one(6) {
 		s.set = c.threshold()
 	}
+	s.floors = c.one(4)
 	for class := range s.safety {
 		s.safety[class] = pick[uint32](c, whole, whole, whole, whole/2, uint32(c.IntN(whole)), 0)
 	}
@@ -283,8 +284,8 @@ func (c *chance) situation(rules []l7.Rule, caps map[int]int) *situation {
 	if !s.app[0] && !s.app[1] {
 		s.app[c.IntN(2)] = true // else there is nothing to decide
 	}
-	if s.app[0] && s.app[1] && !s.cut && c.one(10) {
-		s.late[c.IntN(2)] = true
+	for side := range s.late {
+		s.late[side] = s.app[side] && !s.cut && c.one(10)
 	}
 	if s.http2 && s.unknown && s.request.Method != "CONNECT" && c.one(2) {
 		s.request.Target = "" // it is the path that is unknown

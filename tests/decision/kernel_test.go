@@ -132,10 +132,7 @@ type span struct{ from, to uint64 }
 // decide has the kernel decide what the situation says, with the budgets as they are in v, and tells when.
 func (k *kernel) decide(s *situation, v valve, layout *chance) (head, tail span) {
 	k.t.Helper()
-	rates := decisionBaseRates{Base: s.base, Set: s.set, Safety: s.safety}
-	if s.believed {
-		rates.Force = 1
-	}
+	rates := decisionBaseRates{Base: s.base, Set: s.set, Safety: s.safety, Force: bit(s.believed), Floor: bit(s.floors)}
 	if rates != k.inForce {
 		k.check(k.rates.Put(uint32(0), rates))
 		k.inForce = rates
@@ -163,21 +160,31 @@ func (k *kernel) putRoutes(s *situation) {
 	request := *k.exchange
 	learned := false
 	for side, r := range s.route {
-		if !r.known || !s.app[side] || s.late[side] || s.cut {
+		if !r.known || !s.app[side] || !s.hasRoute(side) {
 			continue
 		}
 		if !learned { // which keys they have
-			clear(k.budgets)
+			for side := range bpf.Sides {
+				k.putParty(s, side, s.app[side])
+			}
 			k.run(k.programs.Head)
 			learned = true
 		}
 		key := k.exchange.Decision[side].Route
 		k.routes[key>>1%uint64(len(k.routes))].Slot[side] = decisionRoute{
-			Key: key, Threshold: r.threshold, Anomaly: r.anomaly, SlowNs: r.slow, Service: uint16(request.Ends.Party[side].Service),
-			Kind: uint8(side), State: uint8(bpf.RouteNamed),
+			Key: key, Threshold: r.threshold, Anomaly: r.anomaly, SlowNs: r.slow, Service: uint16(k.exchange.Ends.Party[side].Service),
+			Kind: uint8(side), State: uint8(bpf.RouteNamed), Floor: bit(r.floor),
 		}
 	}
 	*k.exchange = request
+}
+
+// bit is 1 for true.
+func bit(b bool) uint32 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // find is the route of a key, nil where there is none.

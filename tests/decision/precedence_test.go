@@ -204,6 +204,28 @@ func TestPrecedence(t *testing.T) {
 			what: "but not its route", with: func(s *situation) { s.late[1], s.route[0].known, s.route[0].threshold = true, true, 0 }, want: decision{},
 		},
 		{
+			what: "it has its own", with: func(s *situation) { s.late[1], s.route[1].known, s.route[1].threshold = true, true, 0 },
+			want: decision{reason: l7.ReasonHead, known: true},
+		},
+		{
+			what: "where nobody was known the rules of its own side hold", rule: l7.RuleAction{Rate: rate(1)}, with: func(s *situation) { s.late = [2]bool{true, true} },
+			other: []l7.Rule{{Name: "opener", Match: l7.Conditions{Kinds: []l7.Kind{l7.Client}}}}, want: decision{reason: l7.ReasonHead, known: true},
+		},
+		{
+			what: "a route that is granted a span has it", with: func(s *situation) { s.route[1].known, s.route[1].floor = true, true },
+			want: decision{reason: l7.ReasonFloor},
+		},
+		{what: "and a new one where those are", with: func(s *situation) { s.floors = true }, want: decision{reason: l7.ReasonFloor}},
+		{what: "not one that is not found", with: func(s *situation) { s.floors, s.status = true, 404 }, want: decision{}},
+		{
+			what: "nor one that is dropped", rule: l7.RuleAction{Drop: true}, with: func(s *situation) { s.floors = true }, want: decision{dropped: true},
+		},
+		{
+			what: "and nothing else would keep it: the rate goes first", rule: l7.RuleAction{Rate: rate(1)}, with: func(s *situation) { s.floors = true },
+			want: decision{reason: l7.ReasonHead, known: true},
+		},
+		{what: "and the tail", with: func(s *situation) { s.floors, s.status = true, 500 }, want: decision{reason: l7.ReasonError, known: true}},
+		{
 			what: "a head that never was whole has the rule behind all", rule: l7.RuleAction{Drop: true},
 			with: func(s *situation) { s.cut, s.base = true, quarter }, want: decision{reason: l7.ReasonHead, known: true, threshold: quarter, rule: 1},
 		},
@@ -228,7 +250,9 @@ func TestPrecedence(t *testing.T) {
 				reason: l7.Reason(d.Reason), known: d.Flags&bpf.DecisionThreshold != 0, rule: int(d.Rule), class: int(d.Class),
 				dropped: d.Flags&bpf.DecisionDropped != 0,
 			}
-			if got.known {
+			if got.reason == 0 {
+				got.known = false // what was asked for, and not kept
+			} else if got.known {
 				got.threshold = d.Threshold
 			}
 			if got != want {

@@ -56,7 +56,7 @@ func TestDecisionsOfRandomSituations(t *testing.T) {
 		}
 	}
 	t.Logf("%d situations: %v", sets*perSet, reasons)
-	for _, word := range []string{"none", "dropped", "head", "parent", "parent, th", "slow", "error", "forced", "anomaly"} {
+	for _, word := range []string{"none", "dropped", "head", "parent", "parent, th", "slow", "error", "forced", "anomaly", "floor"} {
 		if reasons[word] < sets*perSet/200 {
 			t.Errorf("%d sides of %d came to %q: too few to tell", reasons[word], sets*perSet, word)
 		}
@@ -88,10 +88,13 @@ func (k *kernel) compare(s *situation, sides *[bpf.Sides]decision, everyClass bo
 	for side := range sides {
 		d, want := &ex.Decision[side], &sides[side]
 		if !s.app[side] {
+			if s.nobody() { // it might have become one
+				d = &bpf.Decision{Reason: d.Reason, Flags: d.Flags &^ uint8(decisionDecisionFlagsDECISION_RULED)}
+			}
 			wrong(side, "of no application, decision", *d, bpf.Decision{})
 			continue
 		}
-		flags := uint8(decisionDecisionFlagsDECISION_MADE)
+		flags := uint8(decisionDecisionFlagsDECISION_RULED | decisionDecisionFlagsDECISION_MADE)
 		if want.known {
 			flags |= bpf.DecisionThreshold
 			wrong(side, "threshold", d.Threshold, want.threshold)
@@ -106,7 +109,11 @@ func (k *kernel) compare(s *situation, sides *[bpf.Sides]decision, everyClass bo
 			kept |= 1 << side
 		}
 		wrong(side, "reason", l7.Reason(d.Reason), want.reason)
-		wrong(side, "flags", d.Flags, flags)
+		got := d.Flags
+		if want.reason == 0 {
+			got &^= bpf.DecisionThreshold // of what was asked for
+		}
+		wrong(side, "flags", got, flags)
 		wrong(side, "class", int(d.Class), want.class)
 		wrong(side, "rule", int(d.Rule), want.rule)
 		wrong(side, "outcome", bpf.Outcome(d.Outcome), s.outcome())
@@ -129,7 +136,7 @@ func (k *kernel) compare(s *situation, sides *[bpf.Sides]decision, everyClass bo
 
 // isNewRoute tells whether the answer makes a route of the side's own known.
 func (s *situation) isNewRoute(side int) bool {
-	return !s.cut && !s.late[side] && !s.route[side].known && s.isFound()
+	return s.hasRoute(side) && !s.route[side].known && s.isFound()
 }
 
 // template is the one that names the route, "" where none does: of the first rule whose templates accept the path, whatever
@@ -161,7 +168,7 @@ func (k *kernel) compareBudgets(v valve) (faults []string) {
 func (k *kernel) tally(s *situation, want tally, side int, kept bool) {
 	service := uint16(slices.Index(services[:], s.service[side]))
 	route := k.exchange.Decision[side].Route
-	if !s.isNewRoute(side) && !s.route[side].known || s.late[side] || s.cut {
+	if !s.isNewRoute(side) && !s.route[side].known || !s.hasRoute(side) {
 		route = bpf.OtherRoute(service, side)
 	}
 	key := counted{route, s.outcome(), service, side, s.isError(side)}

@@ -28,6 +28,7 @@ type situation struct {
 	base     uint64
 	set      uint64 // of "rates set", or none
 	safety   [3]uint32
+	floors   bool // a new route is granted a floor
 	believed bool // x-envoy-force-trace is, of some sources
 
 	// The request: Kind, Service and Client of its sides are apart.
@@ -66,6 +67,7 @@ type route struct {
 	known              bool
 	threshold, anomaly uint64 // none
 	slow               uint64 // nanoseconds
+	floor              bool   // it is granted a span
 }
 
 // decision is what becomes of one side.
@@ -97,6 +99,7 @@ func (s *situation) decide(v valve, head, tail uint64) (sides [bpf.Sides]decisio
 			sides[side] = s.head(v, side, rule, tail)
 		}
 		s.tail(v, side, rule, &sides[side], tail)
+		s.floor(v, side, &sides[side], tail)
 	}
 	return sides
 }
@@ -106,12 +109,22 @@ func (s *situation) rule(side, class int) int {
 	if s.cut {
 		return len(s.rules) - 1
 	}
-	if s.late[side] {
+	service := s.service[side]
+	if s.nobody() {
+		service = ""
+	} else if s.late[side] {
 		side = 1 - side
+		service = s.service[side]
 	}
 	r := s.request
-	r.Kind, r.Service, r.Client, r.Class = l7.Kind(side), s.service[side], s.client[side], class
+	r.Kind, r.Service, r.Client, r.Class = l7.Kind(side), service, s.client[side], class
 	return l7.Match(s.rules, &r)
+}
+
+// nobody tells whether at the head no side was known to be an application's: then the rules are asked for both, and nobody
+// knows of which service.
+func (s *situation) nobody() bool {
+	return (!s.app[0] || s.late[0]) && (!s.app[1] || s.late[1])
 }
 
 // statusClass is its first digit; what is no status has none.
@@ -143,7 +156,7 @@ func (s *situation) head(v valve, side, rule int, now uint64) decision {
 	left := times(s.safety[d.class], share(d.class, node.filling(now)))
 	if budget, ok := s.caps[rule]; ok {
 		own := v.of(budget)
-		left = times(left, own.filling(now))
+		left = times(left, eased(own.filling(now)))
 		if own.filling(now) < whole {
 			limit = own
 		}
@@ -198,9 +211,14 @@ func (s *situation) wish(side int, a *l7.RuleAction) (reason l7.Reason, threshol
 	return reason, threshold, known
 }
 
+// hasRoute tells whether enough was read of a side's route: not where an opener went whom nobody knew.
+func (s *situation) hasRoute(side int) bool {
+	return !s.cut && (side == bpf.SideAcceptor || !s.late[side] || s.nobody())
+}
+
 // routeOf is what holds for a side: where it has none it is told nothing.
 func (s *situation) routeOf(side int) route {
-	if s.route[side].known && !s.late[side] && !s.cut {
+	if s.route[side].known && s.hasRoute(side) {
 		return s.route[side]
 	}
 	return route{threshold: none, anomaly: none, slow: none}
@@ -242,6 +260,15 @@ func (s *situation) tail(v valve, side, rule int, d *decision, now uint64) {
 	if failed {
 		d.reason = l7.ReasonError
 	}
+}
+
+// floor keeps what nothing else does where its route, known or new, is granted a span.
+func (s *situation) floor(v valve, side int, d *decision, now uint64) {
+	granted := s.routeOf(side).floor || s.isNewRoute(side) && s.floors
+	if d.reason != 0 || d.dropped || !granted || !v.of(bpf.BudgetFloor).spend(now) || !v.of(bpf.BudgetNode).spend(now) {
+		return
+	}
+	d.reason, d.known = l7.ReasonFloor, false
 }
 
 func classOf(a *l7.RuleAction) int {

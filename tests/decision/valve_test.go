@@ -64,8 +64,11 @@ func (b *bucket) refuse(now uint64) {
 func share(class int, full uint32) uint32 {
 	bounds := [...]uint32{0, whole / 4, whole * 65 / 100, whole}
 	empty, all := bounds[class], bounds[class+1]
-	return uint32(uint64(min(max(full, empty), all)-empty) * whole / uint64(all-empty))
+	return eased(uint32(uint64(min(max(full, empty), all)-empty) * whole / uint64(all-empty)))
 }
+
+// eased is the fourth power: so the balance is far from empty, whatever the flood.
+func eased(full uint32) uint32 { return times(times(full, full), times(full, full)) }
 
 // shrink is the threshold of a fraction of a probability, times the fraction of a fraction. Both round the probability
 // down.
