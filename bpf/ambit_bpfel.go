@@ -105,6 +105,7 @@ const (
 	ambitDecisionFlagsDECISION_ANNOUNCE  ambitDecisionFlags = 4
 	ambitDecisionFlagsDECISION_RULED     ambitDecisionFlags = 8
 	ambitDecisionFlagsDECISION_MADE      ambitDecisionFlags = 16
+	ambitDecisionFlagsDECISION_GRANTED   ambitDecisionFlags = 32
 )
 
 type ambitEnding uint32
@@ -514,6 +515,8 @@ type ambitRules struct {
 	Actions       uint32
 	Seed          uint64
 	DefaultRow    [16]uint32
+	PresentRow    [16]uint32
+	Longest       [16]uint32
 	KindRow       [2]uint32
 	MethodRow     [16]uint32
 	DepthRow      [10]uint32
@@ -523,13 +526,9 @@ type ambitRules struct {
 	ServiceRow    [512]uint32
 	_             [4]byte
 	TemplateRules [16]uint64
-	Table         [1024][4]struct {
-		_   structs.HostLayout
-		Key uint64
-		Row uint64
-	}
-	Summary [2048]uint16
-	Rows    [2048][16]uint64
+	Table         [4096][4]uint64
+	Summary       [2048]uint16
+	Rows          [2048][16]uint64
 }
 
 type ambitSeries struct {
@@ -638,30 +637,27 @@ type ambitStaticEntry struct {
 }
 
 type ambitSubject struct {
-	_            structs.HostLayout
-	Segment      [8]uint64
-	Path         uint64
-	Hash         uint64
-	Literal      uint64
-	Digits       uint64
-	Others       uint64
-	At           uint32
-	Begin        uint32
-	Dot          uint32
-	Guess        uint32
-	From         uint32
-	End          uint32
-	Method       uint32
-	Depth        uint32
-	ExtensionAt  uint32
-	ExtensionLen uint32
-	Rows         uint32
-	PathRows     uint32
-	SharedRows   uint32
-	Row          [24]uint32
-	Baggage      [3]uint32
-	Found        [7]uint16
-	_            [2]byte
+	_          structs.HostLayout
+	Segment    [8]uint64
+	Path       uint64
+	Hash       uint64
+	Digits     uint64
+	At         uint32
+	Begin      uint32
+	Guess      uint32
+	From       uint32
+	End        uint32
+	Method     uint32
+	Depth      uint32
+	Last       uint32
+	LastEnd    uint32
+	Rows       uint32
+	PathRows   uint32
+	SharedRows uint32
+	Row        [24]uint32
+	Baggage    [3]uint32
+	Found      [7]uint16
+	_          [6]byte
 }
 
 type ambitTapParts struct {

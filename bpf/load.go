@@ -80,7 +80,11 @@ type Kernel struct {
 	rules   ruleSets
 	budgets budgetTable
 	ratesMu sync.Mutex
+	seed    uint64
 }
+
+// Seed is that of the kernel's hashes, of connections, routes and what rules name: nobody can foresee it.
+func (k *Kernel) Seed() uint64 { return k.seed }
 
 // Load checks what the kernel gives and loads the programs; nothing is attached yet. The error is an
 // *UnsupportedError where the kernel or a privilege is in the way.
@@ -95,10 +99,13 @@ func Load(cfg Config) (*Kernel, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the embedded programs: %w", err)
 	}
-	if err := configure(spec, &cfg); err != nil {
+	k := new(Kernel)
+	if err := binary.Read(rand.Reader, binary.NativeEndian, &k.seed); err != nil {
+		return nil, fmt.Errorf("choose the seed of the hashes: %w", err)
+	}
+	if err := configure(spec, &cfg, k.seed); err != nil {
 		return nil, err
 	}
-	k := new(Kernel)
 	k.rules.inner = spec.Maps[ambitMapNoRules].Copy()
 	if err := spec.LoadAndAssign(&k.objs, nil); err != nil {
 		return nil, privilege(fmt.Errorf("load the programs: %w", err))
@@ -122,7 +129,7 @@ func privilege(err error) error {
 	return err
 }
 
-func configure(spec *ebpf.CollectionSpec, cfg *Config) error {
+func configure(spec *ebpf.CollectionSpec, cfg *Config, seed uint64) error {
 	if cfg.MaxConnections > 0 {
 		spec.Maps["flows"].MaxEntries = cfg.MaxConnections
 	}
@@ -140,10 +147,6 @@ func configure(spec *ebpf.CollectionSpec, cfg *Config) error {
 			return fmt.Errorf("exclude cgroup %d: it is %d levels deep, and ambit looks at the first %d", c.ID, c.Depth, CgroupDepths)
 		}
 		depths |= 1 << c.Depth
-	}
-	var seed uint64
-	if err := binary.Read(rand.Reader, binary.NativeEndian, &seed); err != nil {
-		return fmt.Errorf("choose the seed of the table of connections: %w", err)
 	}
 	settings := map[string]any{
 		"id_key": [2]uint64{

@@ -206,19 +206,16 @@ struct subject {
 	__u64 path; /* hash of the template */
 	/* Of the segment that is read; the loop's state is here, not on the stack, so that the verifier need not follow it. */
 	__u64 hash;
-	__u64 literal; /* the same by a seed that rules don't change */
 	__u64 digits; /* it has some */
-	__u64 others; /* it has what no number has */
 	__u32 at; /* of the next byte */
 	__u32 begin;
-	__u32 dot; /* behind its last dot */
 	__u32 guess; /* segments may be placeholders */
 	__u32 from; /* the path is [from, end) of the exchange's text */
 	__u32 end;
 	__u32 method; /* enum method */
 	__u32 depth; /* segments, DEPTHS - 1 at most */
-	__u32 extension_at; /* in the text: behind the last dot of the last segment */
-	__u32 extension_len;
+	__u32 last; /* the last segment is [last, last_end) of the text */
+	__u32 last_end;
 	__u32 rows; /* in use */
 	__u32 path_rows; /* of those, what the path gave */
 	__u32 shared_rows; /* and what both sides have alike */

@@ -24,6 +24,8 @@ const (
 	RulesMax = len(Rules{}.TemplateRules) * 64
 	// Segments is how many segments of a path are looked up.
 	Segments = int(ambitMatchFieldMATCH_EXTENSION - ambitMatchFieldMATCH_SEGMENT)
+	// MatchBucketBits are the highest bits of a key in Rules.Table: its bucket.
+	MatchBucketBits = 12 // MATCH_BUCKET_BITS
 	// BaggageRows is how many members of baggage that some rule names are looked at in one request.
 	BaggageRows = 3 // BAGGAGE_ROWS
 	// BaggageMembers is how many members are looked at.

@@ -108,21 +108,18 @@ enum method {
 	METHOD_QUERY,
 };
 
-#define MATCH_BUCKETS 1024
-#define MATCH_SLOTS 4
+#define MATCH_BUCKET_BITS 12
+#define MATCH_BUCKETS (1 << MATCH_BUCKET_BITS)
+#define MATCH_SLOTS 4 /* a key in its upper 48 bits, a row in the others; 0: free */
 #define ROWS_MAX 2048
-
-struct match_slot {
-	__u64 key; /* 0: free */
-	__u64 row;
-};
 
 /*
  * Rules in the form in which they are matched: the AND of the rows of all fields has a bit for each rule that accepts the
  * exchange, and the lowest bit is the rule that holds. The last rule accepts everything.
  *
- * A value is found by its key, match_key(field, its hash), in bucket (key >> 1) % MATCH_BUCKETS; where it is not there the
- * field's default row holds: the rules that don't look at the field. One that is there has those too.
+ * A value is found by its key, match_key(seed, field, its hash), whose highest bits are its bucket. Where it is not there the
+ * field's present row holds: the rules that don't look at the field, or want nothing but that it is there; where the request
+ * has no such field the default row does, of the former alone. A value that is there has the rules of the present row too.
  */
 struct rules {
 	__u32 generation; /* counts the changes, from 1 */
@@ -131,10 +128,12 @@ struct rules {
 	__u32 segments; /* of a path that some rule looks at: the others need not be looked up */
 	__u32 fields; /* bit per enum match_field from MATCH_EXTENSION on, that some rule looks at */
 	__u32 statuses; /* some rule looks at the status class */
-	__u32 templates; /* some rule names its route */
+	__u32 templates; /* bit per word of template_rules that is not 0 */
 	__u32 actions; /* in the ring of actions, of the first rule */
-	__u64 seed; /* of the hashes */
+	__u64 seed; /* of the keys; the hashes' own is flow_seed */
 	__u32 default_row[MATCH_FIELDS];
+	__u32 present_row[MATCH_FIELDS];
+	__u32 longest[MATCH_FIELDS]; /* bytes of the longest value that some rule names: longer ones are none of them */
 	__u32 kind_row[2]; /* by enum side_index */
 	__u32 method_row[METHODS];
 	__u32 depth_row[DEPTHS]; /* by the number of segments */
@@ -143,7 +142,7 @@ struct rules {
 	__u32 any_status_row; /* rules that don't look at the status */
 	__u32 service_row[512]; /* by party.service; userspace changes it as services come */
 	__u64 template_rules[RULE_WORDS]; /* rules with ACTION_HTTP_ROUTE */
-	struct match_slot table[MATCH_BUCKETS][MATCH_SLOTS];
+	__u64 table[MATCH_BUCKETS][MATCH_SLOTS];
 	__u16 summary[ROWS_MAX]; /* bit per word of the row that is not 0 */
 	__u64 rows[ROWS_MAX][RULE_WORDS];
 };
@@ -151,10 +150,10 @@ struct rules {
 /* Placeholders of guessed templates: what a segment must be like is in l7/route.h. */
 enum placeholder {
 	PLACEHOLDER_NONE,
-	PLACEHOLDER_NUMBER, /* {number}: digits, with . , - between them */
+	PLACEHOLDER_NUMBER, /* {number}: up to 128 digits, with . , - between them */
 	PLACEHOLDER_UUID, /* {uuid} */
-	PLACEHOLDER_HEX, /* {hex}: at least 16 hex digits, one of them 0 to 9 */
-	PLACEHOLDER_TOKEN, /* {token}: at least 20 of A-Z a-z 0-9 - _ = +, with upper and lower case and a digit */
+	PLACEHOLDER_HEX, /* {hex}: 16 to 128 hex digits, one of them 0 to 9 */
+	PLACEHOLDER_TOKEN, /* {token}: 20 to 128 of A-Z a-z 0-9 - _ = +, with upper and lower case and a digit */
 };
 
 enum route_state {
@@ -286,6 +285,7 @@ enum decision_flags {
 	DECISION_ANNOUNCE = 4, /* the record tells the name of a new route */
 	DECISION_RULED = 8, /* action and head_action hold */
 	DECISION_MADE = 16, /* by that rule */
+	DECISION_GRANTED = 32, /* nothing keeps it, and its route is granted a span */
 };
 
 /* Of one side of an exchange. */

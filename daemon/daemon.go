@@ -168,9 +168,7 @@ func (d *Daemon) load() error {
 	if d.series, err = d.kernel.Series(); err != nil {
 		return err
 	}
-	if d.rules, err = newRules(d.kernel, d.serviceOf, d.cfg.SampleRate); err != nil {
-		return err
-	}
+	d.rules = newRules(d.kernel, d.serviceOf, d.cfg.SampleRate)
 	d.rules.renew = d.series.Renew
 	d.routes = newRoutes(d.series.Name, d.rules)
 	return d.rules.load(&d.cfg, d.reloader.from.Origins)

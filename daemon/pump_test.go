@@ -67,10 +67,7 @@ func TestNamesCostNoMemory(t *testing.T) {
 
 func namedSpan(t testing.TB) (*pump, *bpf.Record, *l7.Span) {
 	k := new(kernelStage)
-	r, err := newRules(k, func(s bpf.Service) string { return s.Comm }, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := newRules(k, func(s bpf.Service) string { return s.Comm }, 1)
 	cfg := Defaults()
 	if err := r.load(&cfg, Origins{}); err != nil {
 		t.Fatal(err)

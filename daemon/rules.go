@@ -1,8 +1,6 @@
 package daemon
 
 import (
-	"crypto/rand"
-	"encoding/binary"
 	"fmt"
 	"maps"
 	"slices"
@@ -17,6 +15,7 @@ import (
 
 // ruleKernel is what putting rules in force needs of the kernel side.
 type ruleKernel interface {
+	Seed() uint64
 	SetRules(*bpf.Rules, []bpf.Action) (generation uint32, err error)
 	SetServiceRows(*bpf.Rules) error
 	SetBudget(index int, spansPerSecond float64) error
@@ -38,7 +37,6 @@ type rules struct {
 	kernel ruleKernel
 	// name gives a service its name.
 	name func(bpf.Service) string
-	seed uint64 // of hashes: nobody foresees them
 	// renew is called when a configuration was read: routes are to tell anew which rule decides them.
 	renew func()
 
@@ -77,16 +75,13 @@ type ruleCap struct {
 }
 
 // newRules begins with a kernel side that has this rate.
-func newRules(k ruleKernel, name func(bpf.Service) string, rate float64) (*rules, error) {
+func newRules(k ruleKernel, name func(bpf.Service) string, rate float64) *rules {
 	r := &rules{
 		kernel: k, name: name, rate: rate, renew: func() {}, sampling: SamplingConfig{Forced: ForcedConfig{Header: "off"}},
 		caps: make(map[string]ruleCap), services: make(map[uint16]string),
 	}
 	r.sets.Store(&map[uint32]ruleNames{})
-	if err := binary.Read(rand.Reader, binary.NativeEndian, &r.seed); err != nil {
-		return nil, fmt.Errorf("choose the seed of the rules: %w", err)
-	}
-	return r, nil
+	return r
 }
 
 // load puts a configuration in force. On an error the one before it stays.
@@ -148,7 +143,7 @@ func (r *rules) apply() error {
 	for _, f := range r.forcings {
 		all = append(all, f.rule)
 	}
-	compiled, err := l7.Compile(append(all, r.sampling.all()...), r.seed)
+	compiled, err := l7.Compile(append(all, r.sampling.all()...), r.kernel.Seed())
 	if err != nil {
 		return fmt.Errorf("compile the rules: %w", err)
 	}

@@ -27,6 +27,8 @@ type kernelStage struct {
 	err        error
 }
 
+func (k *kernelStage) Seed() uint64 { return 5 }
+
 func (k *kernelStage) SetRules(table *bpf.Rules, actions []bpf.Action) (uint32, error) {
 	if k.err != nil {
 		return 0, k.err
@@ -72,10 +74,7 @@ func (k *kernelStage) Services() (map[uint16]bpf.Service, error) { return k.serv
 func newStage(t *testing.T, file string) (*kernelStage, *rules) {
 	t.Helper()
 	k := &kernelStage{base: 1}
-	r, err := newRules(k, func(s bpf.Service) string { return s.Comm }, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := newRules(k, func(s bpf.Service) string { return s.Comm }, 1)
 	loadRules(t, r, file)
 	return k, r
 }

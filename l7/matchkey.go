@@ -1,10 +1,6 @@
 package l7
 
-import (
-	"encoding/binary"
-
-	"ambit/bpf"
-)
+import "encoding/binary"
 
 // The hashes by which rules find values, as the kernel side has them.
 
@@ -25,23 +21,10 @@ func hashText(seed uint64, text string) uint64 {
 	return mix(h, uint64(len(text)))
 }
 
-// matchKey is the key of a value in the table, never 0.
-func matchKey(field int, h uint64) uint64 {
-	return mix(h, uint64(field)+1) | 1
+// matchKey is the key of a value's hash in the table of rules, of which the lowest rowBits are not looked at.
+func matchKey(seed uint64, field int, h uint64) uint64 {
+	return mix(h, seed+uint64(field))
 }
 
-// segmentSeed hashes segments of paths, which routes look at too: theirs must not change with the rules.
-const segmentSeed = 0x7365676d656e7473
-
-// valueKey is the key of a value that a field has.
-func valueKey(seed uint64, field int, value string) uint64 {
-	if field < bpf.MatchExtension {
-		return matchKey(field, mix(seed, hashText(segmentSeed, value)))
-	}
-	return matchKey(field, hashText(seed, value))
-}
-
-// presenceKey is the key of a field that has any value.
-func presenceKey(seed uint64, field int) uint64 {
-	return matchKey(field, mix(seed, 0x70726573656e6365))
-}
+// rowBits are those of a slot in the table that name a row; the others are the key's.
+const rowBits = 16

@@ -22,7 +22,7 @@ const maxSegments = 24
 // placeholders, so that it can name a bounded number of routes. The kernel makes the keys of routes by the same
 // words (l7/route.h):
 //
-//	{number}  digits, with . , - between them: 42, 1.2, 2024-01-02
+//	{number}  up to 128 digits, with . , - between them: 42, 1.2, 2024-01-02
 //	{uuid}    36 bytes: hex digits, and "-" at 8, 13, 18 and 23
 //	{hex}     16 to 128 hex digits, one of them 0 to 9
 //	{token}   20 to 128 of A-Z a-z 0-9 - _ = +, with upper case, lower case and a digit
@@ -90,6 +90,9 @@ func placeholder(segment string) string {
 }
 
 func isNumber(s string) bool {
+	if len(s) > 128 {
+		return false
+	}
 	digits := 0
 	for i := range len(s) {
 		switch c := s[i]; {

@@ -3,7 +3,7 @@
  * What a request asks for, as rules and routes see it: the segments of its path, and the template that they make.
  * A segment that looks like an ID is a placeholder; route.go says the same to people.
  *
- *   {number}  only digits and . , - , at least one digit
+ *   {number}  up to 128 digits and . , - , at least one digit
  *   {uuid}    36 bytes, hex digits and a dash at 8, 13, 18 and 23
  *   {hex}     16 to 128 hex digits, one of them 0 to 9
  *   {token}   20 to 128 of A-Z a-z 0-9 - _ = + , with upper and lower case and a digit
@@ -15,21 +15,16 @@
 #include "../bpf/maps.h"
 #include "../bpf/words.h"
 
-static always_inline __u64 match_key(__u32 field, __u64 hash)
-{
-	return mix(hash, field + 1) | 1;
-}
-
 #define TEMPLATE_SEGMENTS 24
 #define PATH_STEPS 512 /* segments and words of the longest path that is kept */
 #define PLACEHOLDER_BYTES 128
 
-/* What else than a number a segment with a digit is. */
+/* What a segment with a digit is. */
 __noinline int placeholder_of(const struct exchange *ex, __u32 from, __u32 len)
 {
-	__u64 not_hex = 0, not_uuid = 0, not_token = 0, upper = 0, lower = 0, dashes = 0;
+	__u64 not_number = 0, not_hex = 0, not_uuid = 0, not_token = 0, upper = 0, lower = 0, dashes = 0;
 
-	if (!ex || len < 16 || len > PLACEHOLDER_BYTES)
+	if (!ex || len > PLACEHOLDER_BYTES)
 		return PLACEHOLDER_NONE;
 	for (__u32 i = 0; i < PLACEHOLDER_BYTES / 8; i++) {
 		__u32 at = from + i * 8, left = len - i * 8;
@@ -39,7 +34,12 @@ __noinline int placeholder_of(const struct exchange *ex, __u32 from, __u32 len)
 		if (at > EXCHANGE_TEXT - 8)
 			return PLACEHOLDER_NONE;
 		__u64 text = load64(ex->text + at), all = head_of(0x80 * EACH, left < 8 ? left : 8);
-		__u64 digit = between(text, '0', '9'), dash = between(text, '-', '-');
+		__u64 digit = between(text, '0', '9');
+		not_number |= all & ~(digit | between(text, ',', '.'));
+		/* Nothing else is so short. */
+		if (len < 16)
+			continue;
+		__u64 dash = between(text, '-', '-');
 		__u64 up = between(text, 'A', 'Z'), low = between(text, 'a', 'z');
 		__u64 hex = digit | between(text | 0x20 * EACH, 'a', 'f');
 		not_hex |= all & ~hex;
@@ -52,6 +52,10 @@ __noinline int placeholder_of(const struct exchange *ex, __u32 from, __u32 len)
 		if (i < 5)
 			dashes |= ((all & dash) >> 7) << i;
 	}
+	if (!not_number)
+		return PLACEHOLDER_NUMBER;
+	if (len < 16)
+		return PLACEHOLDER_NONE;
 	/* At 8, 13, 18 and 23: of the words 1, 1, 2 and 2 the bytes 0, 5, 2 and 7. */
 	if (len == 36 && !not_uuid && dashes == (1ULL << 1 | 1ULL << 41 | 1ULL << 18 | 1ULL << 58))
 		return PLACEHOLDER_UUID;
@@ -163,84 +167,81 @@ static always_inline void find_path(struct subject *s, const struct exchange *ex
 	s->end = end;
 }
 
-#define SEGMENT_SEED 0x7365676d656e7473ULL
 #define WORDS_AT_ONCE 4
+
+/* How many bytes of a word are before the first / ? # or space. */
+static always_inline __u32 bytes_before(__u64 text)
+{
+	/* Two at once: / and ? differ in one bit, space and # in two, which ! and " share. */
+	__u64 first = hits(text | 0x10 * EACH, '?') | hits(text & ~(3 * EACH), ' ');
+
+	if (!first)
+		return 8;
+	__u8 c = text >> (8 * first_byte(first));
+	if (c == '!' || c == '"') {
+		first = hits(text, '/') | hits(text, '?') | hits(text, '#') | hits(text, ' ');
+		if (!first)
+			return 8;
+	}
+	return first_byte(first);
+}
 
 /* Takes a segment, or WORDS_AT_ONCE words of a long one. Answers 1 behind the last one. */
 static long path_step(__u64 i, struct splitting *p)
 {
 	struct subject *s = p->subject;
 	const struct exchange *ex = p->exchange;
-	__u64 segment = s->hash, literal = s->literal, digits = s->digits, others = s->others;
-	__u32 at = s->at, end = s->end, dot = s->dot, n = 8;
+	__u64 hash = s->hash, digits = s->digits;
+	__u32 at = s->at, end = s->end, n = 8;
 	bool ends = false;
 
 	for (__u32 k = 0; k < WORDS_AT_ONCE; k++) {
-		__u32 here = at, left = end - at;
+		__u32 here = at;
 		opaque(here);
 		if (here > EXCHANGE_TEXT - 8 || here >= end) {
 			ends = true;
 			break;
 		}
 		__u64 text = load64(ex->text + here);
-		__u64 stop = hits(text, ' ') | hits(text, '?') | hits(text, '#'), first = stop | hits(text, '/');
-		n = left < 8 ? left : 8;
-		__u32 reach = first ? first_byte(first) : 8;
-		if (reach < n)
-			n = reach;
+		n = bytes_before(text);
+		if (end - at < n)
+			n = end - at;
 		if (n) {
-			__u64 part = head_of(text, n), all = head_of(0x80 * EACH, n);
-			__u64 digit = between(part, '0', '9') & all, point = between(part, '.', '.') & all;
-			digits |= digit;
-			others |= all & ~(digit | between(part, ',', '.'));
-			segment = mix(segment, part);
-			literal = mix(literal, part);
-			if (point) {
-				/* Behind the last one of the word: as many bytes as are at or before it. */
-				point |= point >> 8;
-				point |= point >> 16;
-				point |= point >> 32;
-				dot = at + ((point >> 7) * EACH >> 56);
-			}
+			__u64 part = head_of(text, n);
+			digits |= between(part, '0', '9');
+			hash = mix(hash, part);
 			at += n;
 		}
 		if (n < 8) {
-			ends = at >= end || stop >> (8 * n) & 0x80;
+			ends = at >= end || (text >> (8 * n) & 0xff) != '/';
 			break;
 		}
 	}
 	if (n == 8 && !ends) {
-		s->hash = segment;
-		s->literal = literal;
+		s->hash = hash;
 		s->digits = digits;
-		s->others = others;
 		s->at = at;
-		s->dot = dot;
 		return 0;
 	}
 	/* A segment is whole. */
-	__u32 len = at - s->begin, place = s->depth;
+	__u32 begin = s->begin, len = at - begin, place = s->depth;
 	if (len) {
-		__u32 kind = PLACEHOLDER_NONE;
-		if (digits && s->guess)
-			kind = !others ? PLACEHOLDER_NUMBER : len >= 16 ? placeholder_of(ex, s->begin, len) : PLACEHOLDER_NONE;
+		__u32 kind = digits && s->guess ? placeholder_of(ex, begin, len) : PLACEHOLDER_NONE;
+		hash = mix(hash, len);
 		if (place < TEMPLATE_SEGMENTS)
-			s->path = mix(s->path, kind ? kind : mix(literal, len));
+			s->path = mix(s->path, kind ? kind : hash);
 		s->depth = place + 1;
+		s->last = begin;
+		s->last_end = at;
 		opaque(place);
 		if (place < SEGMENTS)
-			s->segment[place] = mix(segment, len);
-		s->extension_at = dot;
-		s->extension_len = dot ? at - dot : 0;
+			s->segment[place] = hash;
 	}
 	at++; /* the slash */
 	s->at = at;
 	s->begin = at;
-	s->hash = SEGMENT_SEED;
-	s->literal = flow_seed;
+	s->hash = flow_seed;
 	s->digits = 0;
-	s->others = 0;
-	s->dot = 0;
 	return ends;
 }
 
@@ -251,14 +252,12 @@ static always_inline void split_path(struct subject *s, const struct exchange *e
 
 	s->at = s->from;
 	s->begin = s->from;
-	s->hash = SEGMENT_SEED;
-	s->literal = flow_seed;
+	s->hash = flow_seed;
 	s->path = flow_seed;
 	s->digits = 0;
-	s->others = 0;
-	s->dot = 0;
 	s->depth = 0;
-	s->extension_len = 0;
+	s->last = 0;
+	s->last_end = 0;
 	s->guess = !(ex->flags & EXCHANGE_GRPC);
 	bpf_loop(PATH_STEPS, path_step, &p, 0);
 	s->path = mix(s->path, s->depth < TEMPLATE_SEGMENTS ? s->depth : TEMPLATE_SEGMENTS + 1);

@@ -14,7 +14,7 @@ static always_inline __u64 target_key(const struct exchange *ex)
 	__u32 host = slice_of(ex, FIELD_HOST);
 
 	if (host & 0xffff)
-		return hash_text(ex, flow_seed, host, HASH_LOWER) | 1;
+		return hash_text(ex, host, HASH_LOWER) | 1;
 	return mix(mix(mix(flow_seed, *(__u64 *)to->addr), *(__u64 *)(to->addr + 8)), to->port) | 1;
 }
 
@@ -105,38 +105,40 @@ static always_inline struct route_count *routes_of(__u32 service, __u32 side)
 	return bpf_map_lookup_elem(&route_counts, &index);
 }
 
-/* A route that was not there gets a slot, where its service and the table have one left. */
-static always_inline struct route *add_route(__u64 key, __u32 service, __u32 side, __u64 now)
+/* Whether a service and the table have a slot left for one more route. */
+__noinline int has_room(const struct exchange *ex, __u32 side)
 {
-	struct route_count *all = routes_of(0, side), *own = routes_of(service, side);
-	const struct base_rates *base = base_in_force();
-	struct route *r = 0;
+	if (!ex)
+		return 0;
+	__u32 service = ex->ends.party[side & 1].service;
+	const struct route_count *all = routes_of(0, side & 1), *own = routes_of(service, side & 1);
 
-	if (!all || !own)
+	return all && own && *(volatile __u32 *)&all->routes < ROUTES_OF_KIND &&
+	       (!service || *(volatile __u32 *)&own->routes < ROUTES_OF_SERVICE);
+}
+
+/* Gives a side's route, which was not there, a slot. Answers 0 where it has no room. */
+__noinline int add_route(const struct exchange *ex, __u32 side)
+{
+	if (!ex)
 		return 0;
-	if (*(volatile __u32 *)&all->routes < ROUTES_OF_KIND &&
-	    (!service || *(volatile __u32 *)&own->routes < ROUTES_OF_SERVICE))
-		r = claim(key);
-	if (!r) {
-		__sync_fetch_and_add(&own->refused, 1);
-		count(STAT_ROUTES_FULL);
+	struct route *r = claim(ex->decision[side & 1].route);
+	const struct base_rates *base = base_in_force();
+
+	if (!r)
 		return 0;
-	}
-	__sync_fetch_and_add(&all->routes, 1);
-	if (service)
-		__sync_fetch_and_add(&own->routes, 1);
 	r->threshold = THRESHOLD_NONE;
 	r->anomaly = THRESHOLD_NONE;
 	r->slow_ns = THRESHOLD_NONE;
-	r->last_ns = now;
+	r->last_ns = ex->end_ns;
 	r->announced_ns = 0;
-	r->service = service;
-	r->kind = side;
+	r->service = ex->ends.party[side & 1].service;
+	r->kind = side & 1;
 	r->state = ROUTE_NEW;
 	r->outcomes = 0;
 	r->floor = base ? base->floor : 0;
-	__sync_lock_test_and_set(&r->key, key);
-	return r;
+	__sync_lock_test_and_set(&r->key, ex->decision[side & 1].route);
+	return 1;
 }
 
 /* Whether the answer says that there is such a route: what is not found must not fill the table, nor what nobody answers. */
@@ -165,40 +167,28 @@ static always_inline __u16 outcome_of(const struct exchange *ex)
  * What nothing else keeps may be the one span that its route was granted: its floor. It carries no th, and as head and tail
  * were asked before, no estimate lacks it.
  */
-static always_inline void take_floor(struct decision *d, struct route *r)
+__noinline int take_floor(struct decision *d)
 {
-	if (d->reason != REASON_NONE || d->flags & DECISION_DROPPED || !*(volatile __u32 *)&r->floor)
-		return;
+	if (!d)
+		return 0;
+	struct route *r = find_route(d->route);
 	struct budget *floor = budget_at(BUDGET_FLOOR), *node = budget_at(BUDGET_NODE);
 	__u64 now = bpf_ktime_get_ns();
-	if (!floor || !node || !spend(floor, now) || !spend(node, now))
-		return;
+	if (!r || !floor || !node || !spend(floor, now) || !spend(node, now))
+		return 0;
 	/* Another CPU may have been quicker. */
 	if (__sync_val_compare_and_swap(&r->floor, 1, 0) != 1)
-		return;
+		return 0;
 	d->reason = REASON_FLOOR;
 	d->flags &= ~DECISION_THRESHOLD;
+	return 0;
 }
 
-/* The key of the route that a side counts as; that of "other" where it has none. What is new tells its name by a record, and
- * what is granted a floor takes it. */
-__noinline __u64 counted_route(struct exchange *ex, __u32 side)
+/* An exchange side is of this route: what is new tells its name by a record. */
+static always_inline __u64 use_route(struct decision *d, struct route *r, __u64 now)
 {
-	if (!ex)
-		return 0;
-	struct decision *d = &ex->decision[side & 1];
-	__u32 service = ex->ends.party[side & 1].service;
-	__u64 now = ex->end_ns, other = other_route(service, side & 1);
-
-	d->outcome = outcome_of(ex);
-	if (!d->route)
-		return other;
-	struct route *r = find_route(d->route);
-	if (!r && is_found(ex))
-		r = add_route(d->route, service, side & 1, now);
-	if (!r || r->state == ROUTE_CLOSING)
-		return other;
-	take_floor(d, r);
+	if (d->reason == REASON_NONE && !(d->flags & DECISION_DROPPED) && *(volatile __u32 *)&r->floor)
+		d->flags |= DECISION_GRANTED;
 	if (now > r->last_ns + SECOND_NS)
 		r->last_ns = now;
 	if (r->state == ROUTE_NEW && now > r->announced_ns + SECOND_NS) {
@@ -206,6 +196,44 @@ __noinline __u64 counted_route(struct exchange *ex, __u32 side)
 		d->flags |= DECISION_ANNOUNCE;
 	}
 	return d->route;
+}
+
+/* The key of the route that a side counts as; that of "other" where it has none. 0 where it is to get one, if so said. */
+__noinline __u64 counted_route(struct exchange *ex, __u32 side, bool learn)
+{
+	if (!ex)
+		return 0;
+	struct decision *d = &ex->decision[side & 1];
+	__u64 other = other_route(ex->ends.party[side & 1].service, side & 1);
+
+	d->outcome = outcome_of(ex);
+	if (!d->route)
+		return other;
+	struct route *r = find_route(d->route);
+	if (!r)
+		return learn && is_found(ex) ? 0 : other;
+	return r->state == ROUTE_CLOSING ? other : use_route(d, r, ex->end_ns);
+}
+
+/* Counts a route that got a slot, or none. */
+__noinline int count_route(const struct exchange *ex, __u32 side, bool placed)
+{
+	if (!ex)
+		return 0;
+	__u32 service = ex->ends.party[side & 1].service;
+	struct route_count *all = routes_of(0, side & 1), *own = routes_of(service, side & 1);
+
+	if (!all || !own)
+		return 0;
+	if (!placed) {
+		__sync_fetch_and_add(&own->refused, 1);
+		count(STAT_ROUTES_FULL);
+		return 0;
+	}
+	__sync_fetch_and_add(&all->routes, 1);
+	if (service)
+		__sync_fetch_and_add(&own->routes, 1);
+	return 0;
 }
 
 const volatile struct series new_series = {};
@@ -365,8 +393,17 @@ __noinline int count_side(const struct exchange *ex, __u32 side, __u64 route)
 /* The same, whatever it takes. */
 static always_inline void count_ended(struct exchange *ex, __u32 side)
 {
-	__u64 route = counted_route(ex, side);
+	__u64 route = counted_route(ex, side, true);
+	struct decision *d = &ex->decision[side & 1];
 
+	if (!route) {
+		count_route(ex, side, has_room(ex, side) && add_route(ex, side));
+		route = counted_route(ex, side, false);
+	}
+	if (d->flags & DECISION_GRANTED) {
+		d->flags &= ~DECISION_GRANTED;
+		take_floor(d);
+	}
 	if (!count_side(ex, side, route))
 		return;
 	route = make_series(ex, side, route);

@@ -106,14 +106,15 @@ func TestRefusedSets(t *testing.T) {
 			r.Match.Path.Exact = []string{fmt.Sprintf("/a%d/b%d/c%d/d%d", i, i%500, i%333, i%271)}
 		}), "the rules name too many different things: 2048 sets of rules that hold together are kept; name fewer values, or give rules the same ones"},
 		{"more values than places", many(900, func(i int, r *Rule) {
-			r.Match.Path.Exact = []string{fmt.Sprintf("/a%d/b%d/c%d", i, i, i)}
-			r.Match.Hosts = []string{fmt.Sprintf("h%d", i), fmt.Sprintf("g%d", i)}
-		}), "the rules name 4500 values; allowed: 4096"},
-		{"more values than a bucket", many(2, func(i int, r *Rule) {
-			for n := range 1000 {
-				r.Match.Headers.RequestID.Values = append(r.Match.Headers.RequestID.Values, fmt.Sprint(i, "-", n))
+			for n := range 19 {
+				r.Match.Hosts = append(r.Match.Hosts, fmt.Sprintf("h%d-%d", i, n))
 			}
-		}), "the rules name 2000 values, for which the kernel's table has no room; name fewer"},
+		}), "the rules name 17100 values; allowed: 16384"},
+		{"more values than buckets of four hold", many(900, func(i int, r *Rule) {
+			for n := range 10 {
+				r.Match.Hosts = append(r.Match.Hosts, fmt.Sprintf("h%d-%d", i, n))
+			}
+		}), "the rules name 9000 values, for which the kernel's table has no room; name fewer"},
 	} {
 		if _, err := Compile(c.rules, 1); err == nil || err.Error() != c.want {
 			t.Errorf("%s:\ngot  %v\nwant %s", c.what, err, c.want)

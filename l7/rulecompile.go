@@ -40,8 +40,8 @@ type Compiled struct {
 	rows  rowStore
 }
 
-// Compile makes of rules, in the order in which they are asked, what the kernel matches by. The same seed gives templates
-// the same routes. Errors that are one rule's are *RuleError. Caps are not placed yet: SetCap.
+// Compile makes of rules, in the order in which they are asked, what the kernel matches by that hashes by this seed:
+// bpf.Kernel.Seed. Errors that are one rule's are *RuleError. Caps are not placed yet: SetCap.
 func Compile(rules []Rule, seed uint64) (*Compiled, error) {
 	if err := ValidateRules(rules); err != nil {
 		return nil, err
@@ -73,13 +73,13 @@ func Compile(rules []Rule, seed uint64) (*Compiled, error) {
 	columns := c.columns()
 	var cells []cell
 	for _, col := range columns {
-		more, free, err := col.cells(&c.rows)
+		more, free, present, err := col.cells(&c.rows)
 		if err != nil {
 			return nil, err
 		}
-		t.DefaultRow[col.field] = free
+		t.DefaultRow[col.field], t.PresentRow[col.field], t.Longest[col.field] = free, present, col.longest()
 		cells = append(cells, more...)
-		if len(more) == 0 {
+		if !col.looked() {
 			continue
 		}
 		if col.field < bpf.MatchExtension {
@@ -94,7 +94,7 @@ func Compile(rules []Rule, seed uint64) (*Compiled, error) {
 	for i := range c.lines {
 		a := c.action(&c.lines[i], seed)
 		if a.Flags&bpf.ActionHTTPRoute != 0 {
-			t.Templates = 1
+			t.Templates |= 1 << (i / 64)
 			t.TemplateRules[i/64] |= 1 << (i % 64)
 		}
 		c.Actions = append(c.Actions, a)

@@ -27,24 +27,35 @@ func (m *machine) and(row uint32) {
 	}
 }
 
-func (m *machine) find(key uint64) (uint32, bool) {
-	for _, slot := range m.table.Table[key>>1%uint64(len(m.table.Table))] {
-		if slot.Key == key {
-			return uint32(slot.Row), true
+// seed is that of the hashes.
+const seed = 7
+
+func (m *machine) find(field int, value string) (uint32, bool) {
+	key := mix(hashText(seed, value), m.table.Seed+uint64(field))
+	for _, slot := range m.table.Table[key>>52] {
+		if slot != 0 && (slot^key)>>16 == 0 {
+			return uint32(slot & 0xffff), true
 		}
 	}
 	return 0, false
 }
 
-// lookUp takes the row of the first key that is there, or the default one.
-func (m *machine) lookUp(field int, keys ...uint64) {
-	for _, k := range keys {
-		if row, ok := m.find(k); ok {
+// lookUp takes the row of the first of the forms of a value that is there, else that of any; there is none without forms.
+func (m *machine) lookUp(field int, forms ...string) {
+	for _, f := range forms {
+		if row, ok := m.find(field, f); ok {
+			if len(f) > int(m.table.Longest[field]) {
+				panic(fmt.Sprintf("%q is found, and longer than the longest", f))
+			}
 			m.and(row)
 			return
 		}
 	}
-	m.and(m.table.DefaultRow[field])
+	if len(forms) == 0 {
+		m.and(m.table.DefaultRow[field])
+		return
+	}
+	m.and(m.table.PresentRow[field])
 }
 
 // header looks for a value in its forms, then for its presence. What is in no bit of Fields is not looked at.
@@ -52,14 +63,12 @@ func (m *machine) header(field int, sent string, forms ...string) {
 	if m.table.Fields&(1<<field) == 0 {
 		return
 	}
-	var keys []uint64
-	if sent != "" {
-		for _, f := range forms {
-			keys = append(keys, valueKey(m.table.Seed, field, f))
-		}
-		keys = append(keys, presenceKey(m.table.Seed, field))
+	if sent == "" {
+		forms = nil
+	} else if forms == nil {
+		forms = []string{sent}
 	}
-	m.lookUp(field, keys...)
+	m.lookUp(field, forms...)
 }
 
 func (m *machine) path(target string) {
@@ -94,7 +103,7 @@ func (m *machine) path(target string) {
 		}
 		if last = path[begin:i]; i > begin {
 			if depth < int(t.Segments) {
-				m.lookUp(bpf.MatchSegment+depth, valueKey(t.Seed, bpf.MatchSegment+depth, last))
+				m.lookUp(bpf.MatchSegment+depth, last)
 			}
 			depth++
 		}
@@ -111,7 +120,7 @@ func (m *machine) path(target string) {
 		if at < 0 || len(last)-at-1 < 1 || len(last)-at-1 > 8 {
 			m.and(t.DefaultRow[bpf.MatchExtension])
 		} else {
-			m.lookUp(bpf.MatchExtension, valueKey(t.Seed, bpf.MatchExtension, string(bytes.ToLower([]byte(last[at+1:])))))
+			m.lookUp(bpf.MatchExtension, string(bytes.ToLower([]byte(last[at+1:]))))
 		}
 	}
 }
@@ -129,9 +138,9 @@ func (m *machine) baggage(sent string) {
 		if i >= bpf.BaggageMembers || rows == bpf.BaggageRows {
 			continue
 		}
-		row, ok := m.find(valueKey(m.table.Seed, field, member))
+		row, ok := m.find(field, member)
 		if !ok {
-			row, ok = m.find(valueKey(m.table.Seed, field, strings.TrimRight(strings.Split(member, "=")[0], " \t")))
+			row, ok = m.find(field, strings.TrimRight(strings.Split(member, "=")[0], " \t"))
 		}
 		if ok {
 			rows++
@@ -165,19 +174,19 @@ func (m *machine) rule(c *Compiled, r *Request, service uint32) int {
 	}
 	m.and(t.GrpcRow[grpc])
 	if t.Fields&(1<<bpf.MatchHost) != 0 {
-		var keys []uint64
+		var hosts []string
 		if r.Host != "" {
 			host := strings.TrimSuffix(hostName(r.Host), "]")
-			keys = append(keys, valueKey(t.Seed, bpf.MatchHost, host))
+			hosts = append(hosts, host)
 			if at := strings.IndexByte(host, '.'); at >= 0 {
-				keys = append(keys, valueKey(t.Seed, bpf.MatchHost, host[at:]))
+				hosts = append(hosts, host[at:])
 			}
 		}
-		m.lookUp(bpf.MatchHost, keys...)
+		m.lookUp(bpf.MatchHost, hosts...)
 	}
 	if t.Fields&(1<<bpf.MatchClient) != 0 {
 		b := r.Client.As16()
-		m.lookUp(bpf.MatchClient, valueKey(t.Seed, bpf.MatchClient, string(b[:])))
+		m.lookUp(bpf.MatchClient, string(b[:]))
 	}
 	m.header(bpf.MatchUserAgent, r.UserAgent, r.UserAgent, product(r.UserAgent))
 	m.header(bpf.MatchRequestID, r.RequestID, r.RequestID)
@@ -345,7 +354,7 @@ func TestTablesFindTheFirstRule(t *testing.T) {
 	c := chance{rand.New(rand.NewPCG(1, 5))}
 	cases, found := 0, map[string]int{}
 	try := func(rules []Rule, requests int) {
-		compiled, err := Compile(rules, c.Uint64())
+		compiled, err := Compile(rules, seed)
 		if err != nil {
 			t.Fatalf("%d rules: %v", len(rules), err)
 		}
@@ -401,7 +410,7 @@ func TestAThousandRulesHaveRoom(t *testing.T) {
 		rules[i] = Rule{Name: fmt.Sprint("r", i), Match: Conditions{Path: PathCondition{Prefixes: []string{fmt.Sprintf("/api/service-%d", i)}}}}
 	}
 	start := time.Now()
-	c, err := Compile(rules, 1)
+	c, err := Compile(rules, seed)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -96,53 +96,51 @@ func (c *column) include(wider func(string) string) {
 	}
 }
 
-// cell is a value's row in the table, and what its key is made of.
+// cell is a value's row in the table.
 type cell struct {
-	field    int
-	value    string
-	presence bool // of any value; there is no value
-	row      uint32
+	field int
+	value string
+	row   uint32
 }
 
-func (c *cell) key(seed uint64) uint64 {
-	if c.presence {
-		return presenceKey(seed, c.field)
-	}
-	return valueKey(seed, c.field, c.value)
-}
-
-// cells puts the column's rows, the complete ones: what is found first holds alone.
-func (c *column) cells(rows *rowStore) (cells []cell, free uint32, err error) {
+// cells puts the column's rows, the complete ones: what is found first holds alone. free is the row of what is not there,
+// present that of what has no row of its own.
+func (c *column) cells(rows *rowStore) (cells []cell, free, present uint32, err error) {
 	if free, err = rows.put(c.free); err != nil {
-		return nil, 0, err
+		return nil, 0, 0, err
 	}
-	present := c.free.or(c.any)
-	if c.any != (ruleBits{}) {
-		row, err := rows.put(present)
-		if err != nil {
-			return nil, 0, err
-		}
-		cells = append(cells, cell{field: c.field, presence: true, row: row})
+	all := c.free.or(c.any)
+	if present, err = rows.put(all); err != nil {
+		return nil, 0, 0, err
 	}
 	for _, v := range c.order {
-		row, err := rows.put(c.values[v].or(present))
+		row, err := rows.put(c.values[v].or(all))
 		if err != nil {
-			return nil, 0, err
+			return nil, 0, 0, err
 		}
-		cells = append(cells, cell{field: c.field, value: v, row: row})
+		cells = append(cells, cell{c.field, v, row})
 	}
-	return cells, free, nil
+	return cells, free, present, nil
+}
+
+// looked tells whether some rule looks at the field.
+func (c *column) looked() bool { return len(c.order) > 0 || c.any != (ruleBits{}) }
+
+// longest is how many bytes the longest value has.
+func (c *column) longest() (n uint32) {
+	for _, v := range c.order {
+		n = max(n, uint32(len(v)))
+	}
+	return n
 }
 
 // seedTries is how many seeds are tried: a set of 1,000 values finds its own within a few hundred.
 const seedTries = 4096
 
-// bucketOf is where the kernel looks for a key.
-func bucketOf(key uint64) int {
-	return int(key >> 1 % uint64(len(bpf.Rules{}.Table))) // the lowest bit is always set
-}
+// bucketBits are the highest ones of a key: where the kernel looks for it.
+const bucketBits = bpf.MatchBucketBits
 
-// place puts the cells into the table, under the first seed from the given one on by which no bucket overflows.
+// place puts the cells into the table, under the first seed by which no bucket overflows. Values are hashed by the given one.
 func place(table *bpf.Rules, cells []cell, seed uint64) error {
 	most := len(table.Table) * len(table.Table[0])
 	if len(cells) > most {
@@ -150,7 +148,7 @@ func place(table *bpf.Rules, cells []cell, seed uint64) error {
 	}
 	for try := range uint64(seedTries) {
 		table.Seed = mix(seed, try)
-		if fill(table, cells) {
+		if fill(table, cells, seed) {
 			return nil
 		}
 	}
@@ -158,18 +156,21 @@ func place(table *bpf.Rules, cells []cell, seed uint64) error {
 }
 
 // fill tells whether all cells have found a place.
-func fill(table *bpf.Rules, cells []cell) bool {
+func fill(table *bpf.Rules, cells []cell, seed uint64) bool {
 	clear(table.Table[:])
 cells:
 	for i := range cells {
-		key := cells[i].key(table.Seed)
-		bucket := &table.Table[bucketOf(key)]
+		key := matchKey(table.Seed, cells[i].field, hashText(seed, cells[i].value))
+		if key>>rowBits == 0 {
+			return false // a free slot looks so
+		}
+		bucket := &table.Table[key>>(64-bucketBits)]
 		for slot := range bucket {
-			if bucket[slot].Key == key {
+			switch bucket[slot] >> rowBits {
+			case key >> rowBits:
 				return false // two values of one hash
-			}
-			if bucket[slot].Key == 0 {
-				bucket[slot].Key, bucket[slot].Row = key, uint64(cells[i].row)
+			case 0:
+				bucket[slot] = key>>rowBits<<rowBits | uint64(cells[i].row)
 				continue cells
 			}
 		}

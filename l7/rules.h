@@ -12,7 +12,6 @@
 #define NO_RULE 0xffff
 
 #define HASH_LOWER 256
-#define PRESENT 0x70726573656e6365ULL /* hashed in the place of a value: the header is there */
 
 static always_inline const struct rules *rules_in_force(void)
 {
@@ -35,16 +34,20 @@ __noinline int read_path(const struct exchange *ex)
 	return 0;
 }
 
-static always_inline __u32 find_row(const struct rules *r, __u64 key, __u32 otherwise)
+/* The row of a value by its hash. */
+static always_inline __u32 find_row(const struct rules *r, __u32 field, __u64 hash, __u32 otherwise)
 {
-	__u32 bucket = key >> 1 & (MATCH_BUCKETS - 1);
+	__u64 key = mix(hash, r->seed + field);
+	__u32 bucket = key >> (64 - MATCH_BUCKET_BITS);
 
 	opaque(bucket);
 	if (bucket >= MATCH_BUCKETS)
 		return otherwise;
-	for (__u32 i = 0; i < MATCH_SLOTS; i++)
-		if (r->table[bucket][i].key == key)
-			return r->table[bucket][i].row;
+	for (__u32 i = 0; i < MATCH_SLOTS; i++) {
+		__u64 other = r->table[bucket][i] ^ key;
+		if (other >> 16 == 0)
+			return (other ^ key) & 0xffff;
+	}
 	return otherwise;
 }
 
@@ -67,10 +70,10 @@ static always_inline void add_row(struct subject *s, __u32 row)
 #define HASH_WORDS 24 /* of the longest text that is hashed; what is behind does not count */
 
 /* The hash of a text of the exchange, in lower case if so said; up to stop, if that is no 0. */
-__noinline __u64 hash_text(const struct exchange *ex, __u64 seed, __u32 slice, __u32 how)
+__noinline __u64 hash_text(const struct exchange *ex, __u32 slice, __u32 how)
 {
 	__u32 from = slice >> 16, len = slice & 0xffff, stop = how & 0xff;
-	__u64 h = seed;
+	__u64 h = flow_seed;
 
 	if (!ex)
 		return 0;
@@ -128,34 +131,37 @@ __noinline __u32 without_blanks(const struct exchange *ex, __u32 slice)
 /* The row of a header by its whole value, of a content type without parameters, or for being there. */
 static always_inline __u32 header_row(const struct rules *r, const struct exchange *ex, __u32 field, __u32 match)
 {
-	__u32 otherwise = r->default_row[match], slice = slice_of(ex, field), how = 0;
+	__u32 slice = slice_of(ex, field), how = 0;
 
 	if (!(slice & 0xffff))
-		return otherwise;
-	otherwise = find_row(r, match_key(match, mix(r->seed, PRESENT)), otherwise);
+		return r->default_row[match];
 	if (match == MATCH_CONTENT_TYPE) {
 		__u32 from = slice >> 16, end = find_in_text(ex, from, from + (slice & 0xffff), ';');
 		slice = without_blanks(ex, from << 16 | (end - from));
 		how = HASH_LOWER;
 	}
-	return find_row(r, match_key(match, hash_text(ex, r->seed, slice, how)), otherwise);
+	if ((slice & 0xffff) > r->longest[match])
+		return r->present_row[match];
+	return find_row(r, match, hash_text(ex, slice, how), r->present_row[match]);
 }
 
 /* The user agent by its whole value, by its product, which a / or a space ends, or for being there. */
 static always_inline __u32 agent_row(const struct rules *r, const struct exchange *ex)
 {
-	__u32 otherwise = r->default_row[MATCH_USER_AGENT], slice = slice_of(ex, FIELD_USER_AGENT);
-	__u32 from = slice >> 16, len = slice & 0xffff, first = len;
+	__u32 slice = slice_of(ex, FIELD_USER_AGENT), present = r->present_row[MATCH_USER_AGENT];
+	__u32 from = slice >> 16, len = slice & 0xffff, longest = r->longest[MATCH_USER_AGENT], first = len;
 
 	if (!len)
-		return otherwise;
-	__u64 whole = find_row(r, match_key(MATCH_USER_AGENT, hash_text(ex, r->seed, slice, 0)), ROWS_MAX);
-	if (whole < ROWS_MAX)
-		return whole;
+		return r->default_row[MATCH_USER_AGENT];
+	if (len <= longest) {
+		__u32 whole = find_row(r, MATCH_USER_AGENT, hash_text(ex, slice, 0), ROWS_MAX);
+		if (whole < ROWS_MAX)
+			return whole;
+	}
 	for (__u32 i = 0; i < 8; i++) {
 		__u32 at = from + i * 8;
 		opaque(at);
-		if (i * 8 >= len || at > EXCHANGE_TEXT - 8)
+		if (i * 8 >= len || i * 8 > longest || at > EXCHANGE_TEXT - 8)
 			break;
 		__u64 text = load64(ex->text + at), end = hits(text, '/') | hits(text, ' ');
 		if (end) {
@@ -163,10 +169,42 @@ static always_inline __u32 agent_row(const struct rules *r, const struct exchang
 			break;
 		}
 	}
-	otherwise = find_row(r, match_key(MATCH_USER_AGENT, mix(r->seed, PRESENT)), otherwise);
-	if (first >= len)
+	if (first >= len || first > longest)
+		return present;
+	return find_row(r, MATCH_USER_AGENT, hash_text(ex, from << 16 | first, 0), present);
+}
+
+/* What follows the last dot of the path's last segment, of up to 8 bytes. */
+static always_inline __u32 extension_row(const struct subject *s, const struct exchange *ex, const struct rules *r)
+{
+	__u32 end = s->last_end, len = end - s->last, at = end < 8 ? 0 : end - 8, otherwise = r->default_row[MATCH_EXTENSION];
+
+	opaque(at);
+	if (!len || at > EXCHANGE_TEXT - 8)
 		return otherwise;
-	return find_row(r, match_key(MATCH_USER_AGENT, hash_text(ex, r->seed, from << 16 | first, 0)), otherwise);
+	/* The segment's last bytes, the last one highest. */
+	__u64 text = load64(ex->text + at);
+	if (end < 8)
+		text <<= 64 - 8 * end;
+	if (len < 8)
+		text &= ~FIRST(8 - len);
+	__u64 dots = between(text, '.', '.');
+	__u32 skip = 0; /* bytes up to the last dot */
+	if (dots) {
+		dots |= dots >> 8;
+		dots |= dots >> 16;
+		dots |= dots >> 32;
+		skip = (dots >> 7) * EACH >> 56;
+		if (skip == 8)
+			return otherwise; /* it ends in one */
+	} else {
+		__u32 before = at - 1;
+		opaque(before);
+		if (len < 9 || before >= EXCHANGE_TEXT || ex->text[before] != '.')
+			return otherwise;
+	}
+	__u64 h = mix(mix(flow_seed, lower_case(text >> (8 * skip))), 8 - skip);
+	return find_row(r, MATCH_EXTENSION, h, otherwise);
 }
 
 /* The host without its port, or all behind its first label. */
@@ -190,11 +228,10 @@ static always_inline __u32 host_row(const struct rules *r, const struct exchange
 			continue;
 		__u32 skip = i * 8 + first_byte(dot);
 		if (skip < len)
-			otherwise = find_row(r, match_key(MATCH_HOST, hash_text(ex, r->seed, (from + skip) << 16 | (len - skip), how)),
-					     otherwise);
+			otherwise = find_row(r, MATCH_HOST, hash_text(ex, (from + skip) << 16 | (len - skip), how), otherwise);
 		break;
 	}
-	return find_row(r, match_key(MATCH_HOST, hash_text(ex, r->seed, slice, how)), otherwise);
+	return find_row(r, MATCH_HOST, hash_text(ex, slice, how), otherwise);
 }
 
 #define BAGGAGE_MEMBERS 16
@@ -205,23 +242,19 @@ __noinline __u32 member_row(const struct exchange *ex, const struct rules *r, __
 	if (!ex || !r)
 		return ROWS_MAX;
 	end = find_in_text(ex, from, end, ';');
-	__u32 row = find_row(r, match_key(MATCH_BAGGAGE, hash_text(ex, r->seed, without_blanks(ex, from << 16 | (end - from)), 0)),
-			     ROWS_MAX);
+	__u32 row = find_row(r, MATCH_BAGGAGE, hash_text(ex, without_blanks(ex, from << 16 | (end - from)), 0), ROWS_MAX);
 	if (row != ROWS_MAX)
 		return row;
 	end = find_in_text(ex, from, end, '=');
-	return find_row(r, match_key(MATCH_BAGGAGE, hash_text(ex, r->seed, without_blanks(ex, from << 16 | (end - from)), 0)),
-			ROWS_MAX);
+	return find_row(r, MATCH_BAGGAGE, hash_text(ex, without_blanks(ex, from << 16 | (end - from)), 0), ROWS_MAX);
 }
 
 /* Rows of the members of baggage that some rule names. */
 static always_inline void match_baggage(struct subject *s, const struct exchange *ex, const struct rules *r)
 {
-	__u32 otherwise = r->default_row[MATCH_BAGGAGE], found = 0;
-	__u32 from = ex->fields[FIELD_BAGGAGE].off, end = from + ex->fields[FIELD_BAGGAGE].len;
+	__u32 from = ex->fields[FIELD_BAGGAGE].off, end = from + ex->fields[FIELD_BAGGAGE].len, found = 0;
+	__u32 otherwise = from < end ? r->present_row[MATCH_BAGGAGE] : r->default_row[MATCH_BAGGAGE];
 
-	if (from < end)
-		otherwise = find_row(r, match_key(MATCH_BAGGAGE, mix(r->seed, PRESENT)), otherwise);
 	for (__u32 i = 0; i < BAGGAGE_ROWS; i++)
 		s->baggage[i] = otherwise;
 	for (__u32 i = 0; i < BAGGAGE_MEMBERS; i++) {
@@ -248,7 +281,7 @@ static always_inline void collect_rows(struct subject *s, const struct exchange 
 	for (__u32 i = 0; i < SEGMENTS; i++) {
 		if (i >= r->segments || i >= s->depth)
 			break;
-		add_row(s, find_row(r, match_key(MATCH_SEGMENT + i, mix(r->seed, s->segment[i])), r->default_row[MATCH_SEGMENT + i]));
+		add_row(s, find_row(r, MATCH_SEGMENT + i, s->segment[i], r->default_row[MATCH_SEGMENT + i]));
 	}
 	opaque(depth);
 	if (depth < DEPTHS)
@@ -256,15 +289,8 @@ static always_inline void collect_rows(struct subject *s, const struct exchange 
 	s->path_rows = s->rows;
 	add_row(s, r->method_row[method]);
 	add_row(s, r->grpc_row[grpc]);
-	if (looks_at(r, MATCH_EXTENSION)) {
-		__u32 len = s->extension_len, at = s->extension_at, row = r->default_row[MATCH_EXTENSION];
-		opaque(at);
-		if (len && len <= 8 && at <= EXCHANGE_TEXT - 8)
-			row = find_row(r, match_key(MATCH_EXTENSION,
-						    mix(mix(r->seed, lower_case(head_of(load64(ex->text + at), len))), len)),
-				       row);
-		add_row(s, row);
-	}
+	if (looks_at(r, MATCH_EXTENSION))
+		add_row(s, extension_row(s, ex, r));
 	if (looks_at(r, MATCH_HOST))
 		add_row(s, host_row(r, ex));
 	if (looks_at(r, MATCH_USER_AGENT))
@@ -292,8 +318,8 @@ static always_inline void collect_side(struct subject *s, const struct exchange 
 	if (service < SERVICES_MAX)
 		add_row(s, r->service_row[service]);
 	if (looks_at(r, MATCH_CLIENT)) {
-		__u64 h = mix(mix(r->seed, *(__u64 *)client->addr), *(__u64 *)(client->addr + 8));
-		add_row(s, find_row(r, match_key(MATCH_CLIENT, mix(h, 16)), r->default_row[MATCH_CLIENT]));
+		__u64 h = mix(mix(flow_seed, *(__u64 *)client->addr), *(__u64 *)(client->addr + 8));
+		add_row(s, find_row(r, MATCH_CLIENT, mix(h, 16), r->default_row[MATCH_CLIENT]));
 	}
 }
 
@@ -360,7 +386,7 @@ __noinline int match_rules(struct subject *s, const struct rules *r)
 {
 	if (!s || !r)
 		return 0;
-	__u32 words = words_hit(s, r);
+	__u32 words = r->words == 1 ? 1 : words_hit(s, r);
 
 	for (__u32 i = 0; i <= STATUS_CLASSES; i++)
 		s->found[i] = NO_RULE;
@@ -407,9 +433,16 @@ __noinline int match_template(const struct subject *s, const struct rules *r)
 {
 	if (!s || !r)
 		return NO_RULE;
-	for (__u32 w = 0; w < RULE_WORDS; w++) {
-		if (w >= r->words)
+	__u32 words = r->templates;
+
+	for (__u32 i = 0; i <= SEGMENTS; i++) {
+		if (i >= s->path_rows)
 			break;
+		words &= row_summary(r, s->row[i]);
+	}
+	for (__u32 w = 0; w < RULE_WORDS; w++) {
+		if (!(words >> w & 1))
+			continue;
 		__u64 hit = templates_hit(s, r, w);
 		if (hit)
 			return w * 64 + lowest_bit(hit);

@@ -51,7 +51,7 @@ func (c *chance) garbage(n int) string {
 
 var (
 	pathWords  = []string{"a", "b", "users", "users.css", "x.JS", "v1", "a-segment-that-is-longer-than-a-word", "%41", "{id}"}
-	sentWords  = []string{"other", "", ".x", "file.toolongext", "42", "0123456789abcdef", "8d1f9c1e-0A3A-4b8e-9a53-6f6f5a1c2b3d"}
+	sentWords  = []string{"other", "", "a!b", `"quoted"`, ".x", "file.toolongext", "42", "0123456789abcdef", "8d1f9c1e-0A3A-4b8e-9a53-6f6f5a1c2b3d"}
 	hostWords  = []string{"a.example.com", "b.example.com", "example.com", "a", "x.y", "[::1]", "1.2.3.4"}
 	agentWords = []string{"curl", "curl/8.0", "kube-probe", "Envoy/HC", "a b", "Mozilla/5.0 (X11)"}
 	mediaWords = []string{"text/html", "application/json", "application/grpc"}

@@ -10,7 +10,7 @@
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1);
+	__uint(max_entries, 256);
 	__type(key, __u32);
 	__type(value, struct exchange);
 } exchanges SEC(".maps");
@@ -46,6 +46,31 @@ int tail(void *ctx)
 	if (!ex->generation)
 		decide_cut(ex);
 	ex->kept = decide_tail(ex);
+	return 0;
+}
+
+static long head_and_tail(__u64 i, void *ends)
+{
+	__u32 index = i;
+	struct exchange *ex = bpf_map_lookup_elem(&exchanges, &index);
+
+	if (!ex)
+		return 1;
+	for (__u32 side = 0; side < SIDES; side++) {
+		ex->decision[side].flags = 0;
+		ex->decision[side].reason = REASON_NONE;
+	}
+	read_path(ex);
+	decide_sides(ex);
+	ex->kept = decide_tail(ex);
+	return 0;
+}
+
+/* Head and tail of all exchanges, one after the other: what that costs. */
+SEC("syscall")
+int everyone(void *ctx)
+{
+	bpf_loop(256, head_and_tail, 0, 0);
 	return 0;
 }
 

@@ -67,6 +67,7 @@ const (
 	decisionDecisionFlagsDECISION_ANNOUNCE  decisionDecisionFlags = 4
 	decisionDecisionFlagsDECISION_RULED     decisionDecisionFlags = 8
 	decisionDecisionFlagsDECISION_MADE      decisionDecisionFlags = 16
+	decisionDecisionFlagsDECISION_GRANTED   decisionDecisionFlags = 32
 )
 
 type decisionEndpoint struct {
@@ -371,6 +372,8 @@ type decisionRules struct {
 	Actions       uint32
 	Seed          uint64
 	DefaultRow    [16]uint32
+	PresentRow    [16]uint32
+	Longest       [16]uint32
 	KindRow       [2]uint32
 	MethodRow     [16]uint32
 	DepthRow      [10]uint32
@@ -380,13 +383,9 @@ type decisionRules struct {
 	ServiceRow    [512]uint32
 	_             [4]byte
 	TemplateRules [16]uint64
-	Table         [1024][4]struct {
-		_   structs.HostLayout
-		Key uint64
-		Row uint64
-	}
-	Summary [2048]uint16
-	Rows    [2048][16]uint64
+	Table         [4096][4]uint64
+	Summary       [2048]uint16
+	Rows          [2048][16]uint64
 }
 
 type decisionSeries struct {
@@ -433,30 +432,27 @@ type decisionSockInfo struct {
 }
 
 type decisionSubject struct {
-	_            structs.HostLayout
-	Segment      [8]uint64
-	Path         uint64
-	Hash         uint64
-	Literal      uint64
-	Digits       uint64
-	Others       uint64
-	At           uint32
-	Begin        uint32
-	Dot          uint32
-	Guess        uint32
-	From         uint32
-	End          uint32
-	Method       uint32
-	Depth        uint32
-	ExtensionAt  uint32
-	ExtensionLen uint32
-	Rows         uint32
-	PathRows     uint32
-	SharedRows   uint32
-	Row          [24]uint32
-	Baggage      [3]uint32
-	Found        [7]uint16
-	_            [2]byte
+	_          structs.HostLayout
+	Segment    [8]uint64
+	Path       uint64
+	Hash       uint64
+	Digits     uint64
+	At         uint32
+	Begin      uint32
+	Guess      uint32
+	From       uint32
+	End        uint32
+	Method     uint32
+	Depth      uint32
+	Last       uint32
+	LastEnd    uint32
+	Rows       uint32
+	PathRows   uint32
+	SharedRows uint32
+	Row        [24]uint32
+	Baggage    [3]uint32
+	Found      [7]uint16
+	_          [6]byte
 }
 
 type decisionTapParts struct {
@@ -536,6 +532,7 @@ const (
 	decisionMapTaps                 = "taps"
 	decisionMapWaiting              = "waiting"
 	decisionMapWindows              = "windows"
+	decisionProgEveryone            = "everyone"
 	decisionProgHead                = "head"
 	decisionProgTail                = "tail"
 	decisionVarEighths              = "eighths"
@@ -598,8 +595,9 @@ type decisionSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type decisionProgramSpecs struct {
-	Head *ebpf.ProgramSpec `ebpf:"head"`
-	Tail *ebpf.ProgramSpec `ebpf:"tail"`
+	Everyone *ebpf.ProgramSpec `ebpf:"everyone"`
+	Head     *ebpf.ProgramSpec `ebpf:"head"`
+	Tail     *ebpf.ProgramSpec `ebpf:"tail"`
 }
 
 // decisionMapSpecs contains maps before they are loaded into the kernel.
@@ -779,12 +777,14 @@ type decisionVariables struct {
 //
 // It can be passed to loadDecisionObjects or ebpf.CollectionSpec.LoadAndAssign.
 type decisionPrograms struct {
-	Head *ebpf.Program `ebpf:"head"`
-	Tail *ebpf.Program `ebpf:"tail"`
+	Everyone *ebpf.Program `ebpf:"everyone"`
+	Head     *ebpf.Program `ebpf:"head"`
+	Tail     *ebpf.Program `ebpf:"tail"`
 }
 
 func (p *decisionPrograms) Close() error {
 	return _DecisionClose(
+		p.Everyone,
 		p.Head,
 		p.Tail,
 	)

@@ -19,20 +19,21 @@ var services = [...]string{"", "checkout", "checkout-v2", "cart", "c", "s5", "s6
 // kernel is ambit's kernel side, and the programs that decide one exchange by it.
 type kernel struct {
 	*bpf.Kernel
-	t        *testing.T
-	programs decisionPrograms
-	exchange *bpf.Record // that is decided
-	routes   []decisionRouteBucket
-	counts   []decisionRouteCount // of routes, by service * bpf.Sides + kind
-	budgets  []decisionBudget
-	counters *ebpf.Map
-	rates    *ebpf.Map
+	t         testing.TB
+	programs  decisionPrograms
+	exchange  *bpf.Record // that is decided
+	exchanges []bpf.Record
+	routes    []decisionRouteBucket
+	counts    []decisionRouteCount // of routes, by service * bpf.Sides + kind
+	budgets   []decisionBudget
+	counters  *ebpf.Map
+	rates     *ebpf.Map
 
 	compiled *l7.Compiled // the rules in force
 	inForce  decisionBaseRates
 }
 
-func open(t *testing.T) *kernel {
+func open(t testing.TB) *kernel {
 	t.Helper()
 	k := &kernel{t: t}
 	var err error
@@ -42,7 +43,7 @@ func open(t *testing.T) *kernel {
 	t.Cleanup(func() { k.check(k.Close()) })
 	spec, err := loadDecision()
 	k.check(err)
-	k.check(spec.Variables[decisionVarFlowSeed].Set(uint64(0x5eed)))
+	k.check(spec.Variables[decisionVarFlowSeed].Set(k.Seed()))
 	maps := k.DecisionMaps()
 	for name, m := range maps {
 		spec.Maps[name].Flags = m.Flags()
@@ -61,7 +62,8 @@ func open(t *testing.T) *kernel {
 		k.check(objs.decisionPrograms.Close())
 		k.check(objs.Exchanges.Close())
 	})
-	k.exchange = &mapped[bpf.Record](k, objs.Exchanges)[0]
+	k.exchanges = mapped[bpf.Record](k, objs.Exchanges)
+	k.exchange = &k.exchanges[0]
 	k.routes = mapped[decisionRouteBucket](k, maps[decisionMapRoutes])
 	k.counts = mapped[decisionRouteCount](k, maps[decisionMapRouteCounts])
 	k.budgets = mapped[decisionBudget](k, maps[decisionMapBudgets])
@@ -90,7 +92,7 @@ func mapped[T any](k *kernel, m *ebpf.Map) []T {
 // use puts rules in force, and answers all of them and the budgets of their caps.
 func (k *kernel) use(rules ...l7.Rule) (all []l7.Rule, caps map[int]int) {
 	k.t.Helper()
-	c, err := l7.Compile(rules, 0x7ead)
+	c, err := l7.Compile(rules, k.Seed())
 	k.check(err)
 	caps = make(map[int]int)
 	for i := range c.Rules {

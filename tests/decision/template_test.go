@@ -49,7 +49,7 @@ func (c *chance) segment() string {
 	case 9:
 		return c.letters(pick(c, 16, 20, 24), token) + pick(c, "~", ".", "%2F", "\xc3\xa9", "@", "!")
 	case 10:
-		return pick(c, "%41", "%2F", "a%20b", "..", ".", "-", ",", "é", "٤٢", "a.b.c", "file.tar.gz", "5px", "v1.2", "1e5")
+		return pick(c, "%41", "%2F", "a%20b", "..", ".", "-", ",", "é", "٤٢", "a.b.c", "file.tar.gz", "5px", "v1.2", "1e5", "no!", `"7"`, `se"ven`)
 	case 11:
 		return "word" + c.letters(1, "ab") + strings.Repeat("-and-more", c.IntN(30))
 	}

@@ -39,7 +39,7 @@ func Start(lab *harness.Lab, name string, namespaces ...*harness.Namespace) (_ *
 	}); err != nil {
 		return nil, err
 	}
-	rules, err := l7.Compile(nil, 1)
+	rules, err := l7.Compile(nil, k.Kernel.Seed())
 	if err != nil {
 		return nil, err
 	}

@@ -121,7 +121,7 @@ func (e *exchange) request(want map[string]any, client bool) {
 	}
 	// What is not found has no route of its own, but may be on one that was found before.
 	if e.status != http.StatusNotFound {
-		want[routeKey(client)] = numbers.ReplaceAllString(e.path, "/{number}$1")
+		want[routeKey(client)] = numbers.ReplaceAllString(strings.TrimSuffix(e.path, "/"), "/{number}$1")
 	}
 	if client {
 		want["url.full"] = "http://" + e.authority + target
