@@ -41,7 +41,7 @@ func Announcements(rec *bpf.Record, out *[bpf.Sides]Announcement) int {
 		} else {
 			var rest string
 			a.Method, rest, _ = strings.Cut(field(rec, bpf.FieldRequestLine), " ")
-			a.Path, _, _ = strings.Cut(rest, " ")
+			a.Path, _, _ = strings.Cut(strings.TrimLeft(rest, " "), " ")
 		}
 		if a.Method == "CONNECT" {
 			a.Path = "" // an authority, whatever it looks like

@@ -64,6 +64,24 @@ __noinline int placeholder_of(const struct exchange *ex, __u32 from, __u32 len)
 	return len >= 20 && !not_token && upper && lower ? PLACEHOLDER_TOKEN : PLACEHOLDER_NONE;
 }
 
+#define BLANKS 16
+
+/* Where what is no space begins: several may stand for one (RFC 9112, section 3). */
+__noinline __u32 behind_blanks(const struct exchange *ex, __u32 from, __u32 end)
+{
+	if (!ex)
+		return end;
+	for (__u32 i = 0; i < BLANKS; i++) {
+		__u32 at = from + i;
+		opaque(at);
+		if (at >= end || at >= EXCHANGE_TEXT)
+			break;
+		if (ex->text[at] != ' ')
+			return at;
+	}
+	return end;
+}
+
 /* Where the target of HTTP/1's request line begins: behind the method and a space. */
 static always_inline __u32 target_of(const struct exchange *ex, __u32 from, __u32 end)
 {
@@ -159,6 +177,11 @@ static always_inline void find_path(struct subject *s, const struct exchange *ex
 	}
 	__u32 at = from;
 	opaque(at);
+	if (at < EXCHANGE_TEXT && at < end && ex->text[at] == ' ') {
+		from = behind_blanks(ex, from, end);
+		at = from;
+		opaque(at);
+	}
 	if (s->method == METHOD_CONNECT)
 		from = end;
 	else if (at < EXCHANGE_TEXT && at < end && ex->text[at] != '/' && ex->text[at] != '*')
