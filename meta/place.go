@@ -31,10 +31,12 @@ func locate(path string) place {
 	for i := len(parts) - 1; i >= 0; i-- {
 		part := parts[i]
 		// A runtime that takes the systemd form of a path for a plain one makes slice:runtime:ID of it.
-		if colon := strings.LastIndexByte(part, ':'); colon >= 0 && containerScope.MatchString(part[colon+1:]) {
-			p.container = first(p.container, part[colon+1:])
-			part, _, _ = strings.Cut(part, ":")
-			named = false
+		if colon := strings.LastIndexByte(part, ':'); colon >= 0 {
+			if m := containerScope.FindStringSubmatch(part[colon+1:]); m != nil {
+				p.container = first(p.container, m[2])
+				part, _, _ = strings.Cut(part, ":")
+				named = false
+			}
 		}
 		if m := containerScope.FindStringSubmatch(part); m != nil {
 			if strings.HasSuffix(m[1], "conmon") { // the container's monitor, outside of it

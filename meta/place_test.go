@@ -58,6 +58,7 @@ func TestLocate(t *testing.T) {
 
 		{"Docker", "/system.slice/docker-" + id1 + ".scope", place{container: id1}},
 		{"Docker with cgroupfs", "/docker/" + id1, place{container: id1}},
+		{"a colon before a container's scope", "/pod:runtime-" + id1 + ".scope", place{container: id1}},
 		{"podman", "/machine.slice/libpod-" + id1 + ".scope/container", place{container: id1}},
 		{"podman's monitor", "/machine.slice/libpod-conmon-" + id1 + ".scope", place{}},
 		{"podman without root", "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-" + id1 + ".scope/container", place{container: id1}},
