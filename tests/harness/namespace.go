@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -32,6 +33,9 @@ type Namespace struct {
 // Namespace makes a namespace that is named after the lab: "h-x3k9-a" for "a".
 func (l *Lab) Namespace(name string) (*Namespace, error) {
 	ns := &Namespace{name: l.id + "-" + name}
+	if err := shareNamed(); err != nil {
+		return nil, fmt.Errorf("make namespace %s (it needs root): %w", ns.name, err)
+	}
 	err := l.take(ns, func() (netns.NsHandle, error) { return netns.NewNamed(ns.name) })
 	if err == nil {
 		err = ns.prepare()
@@ -41,6 +45,33 @@ func (l *Lab) Namespace(name string) (*Namespace, error) {
 	}
 	return ns, nil
 }
+
+// shareNamed makes the directory of names a mount of its own, as the first "ip netns add" on a host does. Done by that one
+// it would cover the names that are there already, and they could not be removed any more.
+var shareNamed = sync.OnceValue(func() error {
+	if err := os.MkdirAll(netnsDir, 0o755); err != nil {
+		return err
+	}
+	dir, err := os.Open(netnsDir)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	// iproute2 takes the same lock, and other labs do.
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX); err != nil {
+		return fmt.Errorf("lock %s: %w", netnsDir, err)
+	}
+	err = unix.Mount("", netnsDir, "none", unix.MS_SHARED|unix.MS_REC, "")
+	if errors.Is(err, unix.EINVAL) { // it is none yet
+		if err = unix.Mount(netnsDir, netnsDir, "none", unix.MS_BIND|unix.MS_REC, ""); err == nil {
+			err = unix.Mount("", netnsDir, "none", unix.MS_SHARED|unix.MS_REC, "")
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("make %s a mount that is shared: %w", netnsDir, err)
+	}
+	return nil
+})
 
 // Host is this process's own namespace, for programs that are to run there, such as a daemon under test. It is
 // not changed, and stays when the lab is closed; a veth into it goes with its other end.
