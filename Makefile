@@ -5,6 +5,7 @@
 # make generate   the kernel side and its Go types anew, by the one compiler that is pinned here
 # make sweep      what takes longer: the race detector, and a collector that is dead for ten minutes (OUTAGE)
 # make fuzz       each fuzz test for a while (FUZZTIME)
+# make sim        the controller and other samplers on made-up traffic; docs/sampling.md
 # make bench      what a packet, a request and a span cost, as root; docs/performance.md
 
 # One compiler makes what is committed; bpf/gen.go names it too.
@@ -95,6 +96,12 @@ OUTAGE ?= 10m
 soak:
 	.ci/need $(TEST)
 	AMBIT_FAULTS_OUTAGE=$(OUTAGE) go test -count=1 -timeout 20m -run TestOutage ./tests/faults
+
+# Samplers side by side on made-up traffic: docs/sampling.md. Every run gives the same numbers.
+.PHONY: sim
+sim:
+	mkdir -p build
+	go test -count=1 -v -run TestScenarios ./tests/sim -out $(CURDIR)/build/sim.json
 
 # Only once there is one.
 ifneq ($(wildcard tests/bench/*.go),)

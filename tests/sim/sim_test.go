@@ -1,15 +1,22 @@
 package sim
 
 import (
+	"encoding/json"
+	"flag"
+	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
+	"os"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
+var out = flag.String("out", "", "a file for the results, as JSON")
+
 // run runs one scenario by one sampler in a bubble, where time is not that of clocks.
-func run(t *testing.T, s scenario, sampler int) (out Result) {
+func run(t *testing.T, s scenario, sampler int) (result Result) {
 	synctest.Test(t, func(t *testing.T) {
 		seed := fnv.New64a()
 		seed.Write([]byte(s.name))
@@ -18,13 +25,13 @@ func run(t *testing.T, s scenario, sampler int) (out Result) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		out = simulate(s, samplers[sampler].name, sm, traffic, func() {
+		result = simulate(s, samplers[sampler].name, sm, traffic, func() {
 			time.Sleep(tick)
 			synctest.Wait()
 		})
 		sm.stop()
 	})
-	return out
+	return result
 }
 
 // What ambit's controller promises, in every scenario.
@@ -34,11 +41,6 @@ func TestScenarios(t *testing.T) {
 		for i := range samplers {
 			r := run(t, s, i)
 			all = append(all, r)
-			settle := -2.
-			if r.Settle != nil {
-				settle = *r.Settle
-			}
-			t.Logf("%-14s %-20s spent %.3f peak %5d settle %3.0f floor %.3f jain %.3f", r.Scenario, r.Sampler, r.Spent, r.Peak, settle, r.FloorMet, r.Jain)
 			if r.Sampler != "ambit" {
 				continue
 			}
@@ -53,5 +55,50 @@ func TestScenarios(t *testing.T) {
 			}
 		}
 	}
-	_ = all
+	t.Log("\n" + table(all))
+	written, err := json.MarshalIndent(all, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *out == "" {
+		return
+	}
+	if err := os.WriteFile(*out, append(written, '\n'), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// table is the results for people.
+func table(all []Result) string {
+	var b strings.Builder
+	b.WriteString("| traffic | sampler | spent | peak | settled | floors | fairness |\n|---|---|---|---|---|---|---|\n")
+	for _, r := range all {
+		settled := ""
+		if r.Settle != nil {
+			settled = fmt.Sprintf("%.0f s", *r.Settle)
+			if *r.Settle < 0 {
+				settled = "never"
+			}
+		}
+		fmt.Fprintf(&b, "| %s | %s | %.3f | %d | %s | %.3f | %.3f |\n", r.Scenario, r.Sampler, r.Spent, r.Peak, settled, r.FloorMet, r.Jain)
+	}
+	return b.String()
+}
+
+// The table of docs/sampling.md is what the scenarios come to.
+func TestDocs(t *testing.T) {
+	docs, err := os.ReadFile("../../docs/sampling.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range scenarios()[:1] {
+		var all []Result
+		for i := range samplers {
+			all = append(all, run(t, s, i))
+		}
+		_, rows, _ := strings.Cut(table(all), "---|\n")
+		if !strings.Contains(string(docs), rows) {
+			t.Errorf("docs/sampling.md has other numbers; run make sim:\n%s", rows)
+		}
+	}
 }
