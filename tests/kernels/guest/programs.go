@@ -3,7 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
-	"sort"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -15,23 +16,36 @@ const (
 	logTail = 30
 )
 
-// programs loads each program of the object by itself, with the constants that stand in it, and reports
-// how many instructions the verifier looked at, or the end of its log.
+// programs loads each program of the object by itself, and fails if one is refused.
 func programs() (map[string]string, error) {
+	detail, refused, err := load()
+	if err == nil && len(refused) > 0 {
+		err = fmt.Errorf("%d of %d programs are refused: %s", len(refused), len(detail), strings.Join(refused, ", "))
+	}
+	return detail, err
+}
+
+// refusedPrograms does the same on a kernel that is to refuse some of them.
+func refusedPrograms() (map[string]string, error) {
+	detail, refused, err := load()
+	if err == nil && len(refused) == 0 {
+		err = errors.New("each program loads: why does ambit refuse to start?")
+	}
+	return detail, err
+}
+
+// load loads each program of the object by itself, with the constants that stand in it, and reports
+// how many instructions the verifier looked at, or the end of its log; refused names those that it refused.
+func load() (detail map[string]string, refused []string, err error) {
 	whole, err := ebpf.LoadCollectionSpec(object)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", object, err)
+		return nil, nil, fmt.Errorf("read %s: %w", object, err)
 	}
-	names := make([]string, 0, len(whole.Programs))
-	for name := range whole.Programs {
-		names = append(names, name)
+	if len(whole.Programs) == 0 {
+		return nil, nil, fmt.Errorf("read %s: it holds no programs", object)
 	}
-	sort.Strings(names)
-	if len(names) == 0 {
-		return nil, fmt.Errorf("read %s: it holds no programs", object)
-	}
-	detail, refused := map[string]string{}, []string{}
-	for _, name := range names {
+	detail = map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(whole.Programs)) {
 		spec := whole.Copy()
 		for other := range whole.Programs {
 			if other != name {
@@ -43,10 +57,7 @@ func programs() (map[string]string, error) {
 			refused = append(refused, name)
 		}
 	}
-	if len(refused) > 0 {
-		return detail, fmt.Errorf("%d of %d programs are refused: %s", len(refused), len(names), strings.Join(refused, ", "))
-	}
-	return detail, nil
+	return detail, refused, nil
 }
 
 func verify(spec *ebpf.CollectionSpec, name string) (string, error) {

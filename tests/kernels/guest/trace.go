@@ -17,8 +17,8 @@ import (
 const answer = "forty-two"
 
 // ambitTraces runs ambit as it is shipped, lets it trace requests between two network namespaces, and looks
-// at what it says of them and at what it leaves behind.
-func ambitTraces() (detail map[string]string, err error) {
+// at what it says of them and at what it leaves behind. It has to attach by method.
+func ambitTraces(method string) (detail map[string]string, err error) {
 	p, err := newPair("ambit", 2)
 	if err != nil {
 		return nil, err
@@ -39,7 +39,7 @@ func ambitTraces() (detail map[string]string, err error) {
 	if err := d.tracing(); err != nil {
 		return detail, err
 	}
-	if detail["attachments"], err = d.attached(p); err != nil {
+	if detail["attachments"], err = d.attached(p, method); err != nil {
 		return detail, err
 	}
 	sides := 0
