@@ -43,11 +43,11 @@ func TestKernels(t *testing.T) {
 			result, err := Boot(t.Context(), Guest{
 				Kernel: kernel, Initramfs: pack(t, files), Argument: member.Expect, MemoryMB: 512, Limit: 7 * time.Minute,
 			})
-			for _, line := range result.Lines {
-				t.Logf("%s: pass %v %s%s", line.Check, line.Pass, line.Error, details(line.Detail))
-			}
 			t.Logf("kernel %s, %v", kernel.Build, result.Took.Round(time.Millisecond))
 			if err != nil || !result.Passed() {
+				for _, line := range result.Lines {
+					t.Logf("%s: pass %v %s%s", line.Check, line.Pass, line.Error, details(line.Detail))
+				}
 				t.Fatalf("the guest did not pass: %v; its console:\n%s", err, result.Console)
 			}
 			found := Finding{Kernel: member.String(), Lines: result.Lines}

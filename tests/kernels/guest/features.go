@@ -92,7 +92,7 @@ func socketOfFile() error {
 	)
 	// The verifier does not know it: any other complaint is one about this probe.
 	var verdict *ebpf.VerifierError
-	if errors.As(err, &verdict) && strings.Contains(strings.Join(verdict.Log, " "), "unknown func") {
+	if errors.As(err, &verdict) && strings.Contains(strings.Join(verdict.Log, " "), "invalid func") {
 		return ebpf.ErrNotSupported
 	}
 	if err != nil {

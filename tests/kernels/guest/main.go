@@ -36,8 +36,8 @@ func checksFor(expectation string) ([]check, error) {
 	case report.Refused:
 		return append(checks, check{report.Programs, refusedPrograms}, check{report.Refusal, refusal}), nil
 	case report.ByTCX, report.ByClsact:
-		traces := func() (map[string]string, error) { return ambitTraces(expectation) }
-		return append(checks, check{report.Programs, programs}, check{report.Traces, traces}), nil
+		t := &tracing{method: expectation}
+		return append(checks, check{report.Traces, t.traces}, check{report.Programs, t.programs}), nil
 	}
 	return nil, fmt.Errorf("what is expected is %q, want %s, %s or %s", expectation, report.ByTCX, report.ByClsact, report.Refused)
 }
