@@ -5,6 +5,7 @@
 # make generate   the kernel side and its Go types anew, by the one compiler that is pinned here
 # make sweep      what takes longer: the race detector, and a collector that is dead for ten minutes (OUTAGE)
 # make fuzz       each fuzz test for a while (FUZZTIME)
+# make test-kernels  every kernel of docs/kernels.md under emulation
 # make sim        the controller and other samplers on made-up traffic; docs/sampling.md
 # make bench      what a packet, a request and a span cost, as root; docs/performance.md
 
@@ -96,6 +97,13 @@ OUTAGE ?= 10m
 soak:
 	.ci/need $(TEST)
 	AMBIT_FAULTS_OUTAGE=$(OUTAGE) go test -count=1 -timeout 20m -run TestOutage ./tests/faults
+
+# Every kernel that ambit is tried on, under emulation, and the table of docs/kernels.md from what they printed.
+.PHONY: test-kernels
+test-kernels:
+	.ci/need debian-archive-keyring qemu-system-arm qemu-system-x86 xz-utils
+	AMBIT_KERNELS=all .ci/gotest -timeout 40m -run TestKernels ./tests/kernels; status=$$?; \
+	go run ./tests/kernels/table build/kernels docs/kernels.md && exit $$status
 
 # Samplers side by side on made-up traffic: docs/sampling.md. Every run gives the same numbers.
 .PHONY: sim

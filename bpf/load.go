@@ -108,7 +108,10 @@ func Load(cfg Config) (*Kernel, error) {
 	}
 	k.rules.inner = spec.Maps[ambitMapNoRules].Copy()
 	if err := spec.LoadAndAssign(&k.objs, nil); err != nil {
-		return nil, privilege(fmt.Errorf("load the programs: %w", err))
+		if err = privilege(fmt.Errorf("load the programs: %w", err)); errors.As(err, new(*UnsupportedError)) {
+			return nil, err
+		}
+		return nil, tooOld(spec, err)
 	}
 	if err := k.fill(&cfg); err != nil {
 		k.Close()

@@ -11,26 +11,38 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
 )
 
-// Release is a Debian release whose kernel is booted.
-type Release struct {
-	Name     string // as in the archive, e.g. bookworm
-	Modules  []string
-	Ceilings Ceilings
+// Series is a line of Debian's cloud kernels, of which the newest build is booted.
+type Series struct {
+	Version string   // major and minor number, e.g. 6.1
+	Arch    string   // as Debian calls it: amd64 or arm64
+	Suite   string   // of the archive that has it, e.g. bookworm-security
+	Modules []string // what a guest needs that is not built in, in the order in which they are loaded
 }
 
-// Kernel is what a guest needs of a kernel package.
+// String names it as the table does, e.g. "6.1" and "6.1 arm64".
+func (s Series) String() string {
+	if s.Arch == "amd64" {
+		return s.Version
+	}
+	return s.Version + " " + s.Arch
+}
+
+// Kernel is what a guest needs of a kernel.
 type Kernel struct {
-	Version string // of the kernel package
-	Image   string // path of vmlinuz
-	Modules []string
+	Build   string // Debian's name of it, e.g. 6.1.0-56
+	Arch    string
+	Image   string   // path of vmlinuz
+	Modules []string // paths
 	// Stale is why the archive was not asked for a newer one; nil if it was, or need not be yet.
 	Stale error
 }
@@ -50,47 +62,59 @@ func CacheDir() string {
 	return filepath.Join(base, "ambit-kernels")
 }
 
-// Fetch returns the newest cloud kernel of a release, and the modules by the names in release.Modules,
-// in that order, decompressed. It asks the archive once a day, with an apt configuration of its own that
-// leaves the system's untouched; when the archive cannot be reached, what was fetched before serves.
-func Fetch(ctx context.Context, release Release, cache string) (Kernel, error) {
-	dir := filepath.Join(cache, release.Name)
+// Fetch returns the newest build of a series. It asks the archive once a day, with an apt configuration of its own
+// that leaves the system's untouched; when the archive cannot be reached, what was fetched before serves. A series
+// that the archive does not have is an error, unless a build was fetched before.
+func Fetch(ctx context.Context, s Series, cache string) (Kernel, error) {
+	dir := filepath.Join(cache, s.Version+"-"+s.Arch)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return Kernel{}, fmt.Errorf("make the kernel cache: %w; set XDG_CACHE_HOME to a directory that can be written", err)
 	}
 	var stale error
 	stamp := filepath.Join(dir, "asked")
-	deb := newest(dir)
-	if info, err := os.Stat(stamp); err != nil || time.Since(info.ModTime()) > fresh || deb == "" {
-		downloaded, err := download(ctx, release.Name, dir)
+	build := newest(dir, s)
+	if info, err := os.Stat(stamp); err != nil || time.Since(info.ModTime()) > fresh || build == "" {
+		downloaded, err := download(ctx, s, cache, dir)
 		switch {
 		case err == nil:
-			deb = downloaded
+			build = downloaded
 			if err := os.WriteFile(stamp, nil, 0o644); err != nil {
 				return Kernel{}, fmt.Errorf("note the download of a kernel: %w", err)
 			}
-		case deb == "":
+		case build == "":
 			return Kernel{}, err
 		default:
 			stale = err
 		}
 	}
-	kernel, err := unpack(ctx, deb, release)
+	kernel := kernelAt(dir, build, s)
 	kernel.Stale = stale
-	return kernel, err
+	return kernel, nil
 }
 
-// newest returns the package that was downloaded last, "" if there is none. Older ones are removed.
-func newest(dir string) string {
-	debs, _ := filepath.Glob(filepath.Join(dir, "linux-image-*.deb")) // the pattern is well-formed
-	slices.SortFunc(debs, func(a, b string) int { return age(a).Compare(age(b)) })
-	if len(debs) == 0 {
-		return ""
+// kernelAt names the files of a build.
+func kernelAt(dir, build string, s Series) Kernel {
+	kernel := Kernel{Build: build, Arch: s.Arch, Image: filepath.Join(dir, build, "vmlinuz")}
+	for _, module := range s.Modules {
+		kernel.Modules = append(kernel.Modules, filepath.Join(dir, build, module+".ko"))
 	}
-	for _, old := range debs[:len(debs)-1] {
-		_ = os.Remove(old) // it costs room, nothing else
+	return kernel
+}
+
+// newest returns the build that was fetched last and is whole, "" if there is none. Others are removed.
+func newest(dir string, s Series) string {
+	images, _ := filepath.Glob(filepath.Join(dir, "*/vmlinuz")) // the pattern is well-formed
+	slices.SortFunc(images, func(a, b string) int { return age(b).Compare(age(a)) })
+	build := ""
+	for _, image := range images {
+		name := filepath.Base(filepath.Dir(image))
+		if build == "" && complete(kernelAt(dir, name, s)) {
+			build = name
+			continue
+		}
+		_ = os.RemoveAll(filepath.Dir(image)) // it costs room, nothing else
 	}
-	return debs[len(debs)-1]
+	return build
 }
 
 func age(file string) time.Time {
@@ -101,94 +125,122 @@ func age(file string) time.Time {
 	return info.ModTime()
 }
 
-// download asks the archive for the release's kernel and returns the path of its package.
-func download(ctx context.Context, release, dir string) (string, error) {
-	sources, err := sourcesFor(release, "/etc/apt")
+// download fetches the newest build of the series into a directory of its own in dir, and returns its name.
+func download(ctx context.Context, s Series, cache, dir string) (string, error) {
+	options, err := aptFor(s, cache)
 	if err != nil {
 		return "", err
 	}
-	apt := filepath.Join(dir, "apt")
+	if _, err := command(ctx, dir, "apt-get", append(options, "update", "-q", "--error-on=any")...); err != nil {
+		return "", fmt.Errorf("list the packages of %s: %w", s.Suite, err)
+	}
+	names, err := command(ctx, dir, "apt-cache", append(options, "pkgnames", "linux-")...)
+	if err != nil {
+		return "", fmt.Errorf("list the kernels of %s: %w", s.Suite, err)
+	}
+	build, packages, err := choose(ctx, s, string(names))
+	if err != nil {
+		return "", err
+	}
+	if complete(kernelAt(dir, build, s)) {
+		return build, nil
+	}
+	to := filepath.Join(dir, build)
+	if err := os.MkdirAll(to, 0o755); err != nil {
+		return "", fmt.Errorf("download kernel %s: %w", build, err)
+	}
+	if _, err := command(ctx, to, "apt-get", append(append(options, "download"), packages...)...); err != nil {
+		return "", fmt.Errorf("download kernel %s of %s: %w", build, s.Suite, err)
+	}
+	debs, _ := filepath.Glob(filepath.Join(to, "*.deb")) // the pattern is well-formed
+	for _, deb := range debs {
+		if err := unpack(ctx, deb, s, to); err != nil {
+			return "", err
+		}
+		_ = os.Remove(deb) // it costs room, nothing else
+	}
+	if !complete(kernelAt(dir, build, s)) {
+		return "", fmt.Errorf("unpack kernel %s: vmlinuz and all of %s are not in %s", build, strings.Join(s.Modules, ", "), strings.Join(packages, ", "))
+	}
+	return build, nil
+}
+
+// aptFor writes an apt configuration for the series alone and returns the options that have apt use it.
+func aptFor(s Series, cache string) ([]string, error) {
+	sources, err := sourcesFor(s.Suite, "/etc/apt")
+	if err != nil {
+		return nil, err
+	}
+	apt := filepath.Join(cache, "apt", s.Suite+"-"+s.Arch)
 	for _, sub := range []string{"state/lists/partial", "cache/archives/partial", "preferences.d"} {
 		if err := os.MkdirAll(filepath.Join(apt, sub), 0o755); err != nil {
-			return "", fmt.Errorf("make apt's directories: %w", err)
+			return nil, fmt.Errorf("make apt's directories: %w", err)
 		}
 	}
 	for name, contents := range map[string]string{"sources.list": sources, "status": ""} {
 		if err := os.WriteFile(filepath.Join(apt, name), []byte(contents), 0o644); err != nil {
-			return "", fmt.Errorf("write apt's %s: %w", name, err)
+			return nil, fmt.Errorf("write apt's %s: %w", name, err)
 		}
 	}
-	options := []string{
+	return []string{
 		"-o", "Dir::Etc::sourcelist=" + filepath.Join(apt, "sources.list"), "-o", "Dir::Etc::sourceparts=-",
 		"-o", "Dir::Etc::preferencesparts=" + filepath.Join(apt, "preferences.d"), "-o", "Dir::Etc::preferences=-",
 		"-o", "Dir::State=" + filepath.Join(apt, "state"), "-o", "Dir::State::status=" + filepath.Join(apt, "status"),
-		"-o", "Dir::Cache=" + filepath.Join(apt, "cache"), "-o", "APT::Architecture=amd64", "-o", "APT::Architectures::=amd64",
-		"-o", "APT::Sandbox::User=root", "-o", "Acquire::Languages=none", "-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=20",
-	}
-	if _, err := command(ctx, dir, "apt-get", append(options, "update", "-q", "--error-on=any")...); err != nil {
-		return "", fmt.Errorf("list the packages of %s: %w", release, err)
-	}
-	depends, err := command(ctx, dir, "apt-cache", append(options, "depends", "linux-image-cloud-amd64")...)
-	if err != nil {
-		return "", fmt.Errorf("find the kernel of %s: %w", release, err)
-	}
-	name := ""
-	for line := range strings.Lines(string(depends)) {
-		if depend, ok := strings.CutPrefix(strings.TrimSpace(line), "Depends: linux-image-"); ok {
-			name = "linux-image-" + depend
-		}
-	}
-	if name == "" {
-		return "", fmt.Errorf("find the kernel of %s: linux-image-cloud-amd64 depends on no image, but says %q", release, depends)
-	}
-	if _, err := command(ctx, dir, "apt-get", append(options, "download", name)...); err != nil {
-		return "", fmt.Errorf("download %s: %w", name, err)
-	}
-	debs, _ := filepath.Glob(filepath.Join(dir, name+"_*.deb")) // the pattern is well-formed
-	if len(debs) == 0 {
-		return "", fmt.Errorf("download %s: apt-get left no package in %s", name, dir)
-	}
-	deb := slices.MaxFunc(debs, func(a, b string) int { return age(a).Compare(age(b)) })
-	now := time.Now() // apt gives the package the archive's time
-	if err := os.Chtimes(deb, now, now); err != nil {
-		return "", fmt.Errorf("note the download of %s: %w", name, err)
-	}
-	return deb, nil
+		"-o", "Dir::Cache=" + filepath.Join(apt, "cache"), "-o", "APT::Architecture=" + s.Arch, "-o", "APT::Architectures::=" + s.Arch,
+		"-o", "APT::Sandbox::User=root", "-o", "Acquire::Languages=none", "-o", "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false",
+		"-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=20",
+	}, nil
 }
 
-// unpack takes the image and the modules out of a package, beside which they stay.
-func unpack(ctx context.Context, deb string, release Release) (Kernel, error) {
-	dir := strings.TrimSuffix(deb, ".deb")
-	kernel := Kernel{Version: strings.SplitN(filepath.Base(dir), "_", 3)[1], Image: filepath.Join(dir, "vmlinuz")}
-	for _, module := range release.Modules {
-		kernel.Modules = append(kernel.Modules, filepath.Join(dir, module+".ko"))
+// kernelPackage takes the packages that hold a cloud kernel. From 6.19 on there are two, and the image is empty.
+var kernelPackage = regexp.MustCompile(`^linux-(?:image|binary|modules)-(([0-9]+\.[0-9]+)\..*)-cloud-([a-z0-9]+)$`)
+
+// choose returns the newest build of the series among the names of packages, and the packages that it is in.
+func choose(ctx context.Context, s Series, names string) (build string, packages []string, err error) {
+	builds, others := map[string][]string{}, map[string]bool{}
+	for name := range strings.FieldsSeq(names) {
+		switch m := kernelPackage.FindStringSubmatch(name); {
+		case m == nil || m[3] != s.Arch:
+		case m[2] == s.Version:
+			builds[m[1]] = append(builds[m[1]], name)
+		default:
+			others[m[2]] = true
+		}
 	}
-	if complete(kernel) {
-		return kernel, nil
+	if len(builds) == 0 {
+		return "", nil, fmt.Errorf("find a kernel %s for %s: Debian's %s has none, or none any more; it has %s",
+			s.Version, s.Arch, s.Suite, strings.Join(slices.Sorted(maps.Keys(others)), ", "))
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return kernel, fmt.Errorf("unpack %s: %w", deb, err)
+	sorted, err := filter(ctx, []byte(strings.Join(slices.Collect(maps.Keys(builds)), "\n")), "sort", "-V")
+	if err != nil {
+		return "", nil, fmt.Errorf("find the newest kernel %s: %w", s.Version, err)
 	}
+	fields := strings.Fields(string(sorted))
+	build = fields[len(fields)-1]
+	return build, builds[build], nil
+}
+
+// unpack takes the image and the modules out of a package.
+func unpack(ctx context.Context, deb string, s Series, dir string) error {
 	contents, err := command(ctx, dir, "dpkg-deb", "--fsys-tarfile", deb)
 	if err != nil {
-		return kernel, fmt.Errorf("unpack %s: %w; remove it if it is damaged", deb, err)
+		return fmt.Errorf("unpack %s: %w", deb, err)
 	}
 	files := tar.NewReader(bytes.NewReader(contents))
 	for {
 		header, err := files.Next()
 		if errors.Is(err, io.EOF) {
-			break
+			return nil
 		}
 		if err != nil {
-			return kernel, fmt.Errorf("unpack %s: %w; remove it if it is damaged", deb, err)
+			return fmt.Errorf("unpack %s: %w", deb, err)
 		}
-		name := filepath.Base(header.Name)
-		module, compressed := strings.CutSuffix(name, ".xz")
+		name, compressed := strings.CutSuffix(filepath.Base(header.Name), ".xz")
+		module, isModule := strings.CutSuffix(name, ".ko")
 		switch {
-		case strings.HasPrefix(name, "vmlinuz-"):
+		case strings.HasPrefix(name, "vmlinuz"):
 			name = "vmlinuz"
-		case slices.Contains(kernel.Modules, filepath.Join(dir, module)):
-			name = module
+		case isModule && slices.Contains(s.Modules, module):
 		default:
 			continue
 		}
@@ -200,13 +252,9 @@ func unpack(ctx context.Context, deb string, release Release) (Kernel, error) {
 			err = os.WriteFile(filepath.Join(dir, name), data, 0o644)
 		}
 		if err != nil {
-			return kernel, fmt.Errorf("unpack %s of %s: %w", header.Name, deb, err)
+			return fmt.Errorf("unpack %s of %s: %w", header.Name, deb, err)
 		}
 	}
-	if !complete(kernel) {
-		return kernel, fmt.Errorf("unpack %s: it does not hold vmlinuz and all of %s", deb, strings.Join(release.Modules, ", "))
-	}
-	return kernel, nil
 }
 
 func complete(kernel Kernel) bool {

@@ -10,46 +10,57 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"ambit/tests/kernels/report"
 )
 
-// releases are the kernels that ambit has to run on: the oldest that carries everything.
-var releases = []Release{
-	{ // 6.1, without tcx
-		Name: "bookworm", Modules: []string{"sch_ingress", "cls_bpf", "act_bpf", "veth"},
-		Ceilings: Ceilings{
-			"tap": 625_000, "tap_http2": 270_000, "tap_unknown": 380_000,
-			"abandon": 54_000, "established": 55_000, "sweep": 55_000,
-			"bound4": 100, "bound6": 100, "inventory": 135, "sock_create": 100,
-		},
-	},
-}
+const (
+	// object is the kernel side as it is committed, built for little-endian machines, whichever.
+	object = "../../bpf/ambit_bpfel.o"
+	// reports is where each guest's findings are kept for the table.
+	reports = "../../build/kernels"
+	page    = "../../docs/kernels.md"
+	// allVariable demands the whole matrix.
+	allVariable = "AMBIT_KERNELS"
+)
 
-// object is the kernel side as it is committed, built for little-endian machines.
-const object = "../../bpf/ambit_bpfel.o"
-
+// TestKernels boots those of the matrix that are always tried, or all.
 func TestKernels(t *testing.T) {
-	guest, ambit := build(t, "ambit/tests/kernels/guest"), build(t, "ambit/cmd/ambit")
-	for _, release := range releases {
-		t.Run(release.Name, func(t *testing.T) {
-			kernel := fetch(t, release)
-			files := map[string]string{"/init": guest, "/ambit": ambit, "/ambit_bpfel.o": object}
+	programs := map[string][2]string{}
+	for _, member := range Matrix {
+		if !member.Always && os.Getenv(allVariable) != "all" {
+			continue
+		}
+		if _, ok := programs[member.Arch]; !ok {
+			programs[member.Arch] = [2]string{build(t, member.Arch, "ambit/tests/kernels/guest"), build(t, member.Arch, "ambit/cmd/ambit")}
+		}
+		t.Run(strings.ReplaceAll(member.String(), " ", "-"), func(t *testing.T) {
+			kernel := fetch(t, member.Series)
+			files := map[string]string{"/init": programs[member.Arch][0], "/ambit": programs[member.Arch][1], "/ambit_bpfel.o": object}
 			for i, module := range kernel.Modules {
 				files[fmt.Sprintf("/modules/%02d-%s", i, filepath.Base(module))] = module
 			}
-			result, err := Boot(t.Context(), Guest{Kernel: kernel, Initramfs: pack(t, files), MemoryMB: 512, Limit: 7 * time.Minute})
-			for _, line := range result.Lines {
-				t.Logf("%s: pass %v %s%s", line.Check, line.Pass, line.Error, details(line.Detail))
-				if line.Check == "programs" {
-					for _, complaint := range release.Ceilings.Over(line.Detail) {
-						t.Errorf("%s: %s", release.Name, complaint)
-					}
+			result, err := Boot(t.Context(), Guest{
+				Kernel: kernel, Initramfs: pack(t, files), Argument: member.Expect, MemoryMB: 1024, Limit: 7 * time.Minute,
+			})
+			t.Logf("kernel %s, %v", kernel.Build, result.Took.Round(time.Millisecond))
+			if err != nil || !result.Passed() {
+				for _, line := range result.Lines {
+					t.Logf("%s: pass %v %s%s", line.Check, line.Pass, line.Error, details(line.Detail))
+				}
+				t.Fatalf("the guest did not pass: %v; its console:\n%s", err, result.Console)
+			}
+			found := Finding{Kernel: member.String(), Lines: result.Lines}
+			if err := found.Write(reports); err != nil {
+				t.Error(err)
+			}
+			if member.Ceilings != nil {
+				for _, complaint := range member.Ceilings.Over(found.Detail(report.Programs)) {
+					t.Error(complaint)
 				}
 			}
-			t.Logf("kernel %s, %v", kernel.Version, result.Took.Round(time.Millisecond))
-			if err != nil {
-				t.Errorf("%v; the end of its console:\n%s", err, tail(result.Console))
-			} else if !result.Passed() {
-				t.Errorf("the guest did not pass; the end of its console:\n%s", tail(result.Console))
+			for _, complaint := range found.Against(committed(t)) {
+				t.Errorf("docs/kernels.md: %s; run \"make test-kernels\" and look at what it changes", complaint)
 			}
 		})
 	}
@@ -57,7 +68,7 @@ func TestKernels(t *testing.T) {
 
 // What the other tests rely on: a guest that says nothing has not passed, and none runs for ever.
 func TestGuestThatFails(t *testing.T) {
-	kernel := fetch(t, releases[0])
+	kernel := fetch(t, Matrix[1].Series)
 	empty := pack(t, nil)
 	result, err := Boot(t.Context(), Guest{Kernel: kernel, Initramfs: empty, MemoryMB: 512, Limit: 2 * time.Minute})
 	if err != nil || result.Passed() || !strings.Contains(result.Console, "Kernel panic") {
@@ -69,24 +80,38 @@ func TestGuestThatFails(t *testing.T) {
 	}
 }
 
-func fetch(t *testing.T, release Release) Kernel {
+func fetch(t *testing.T, series Series) Kernel {
 	t.Helper()
-	kernel, err := Fetch(t.Context(), release, CacheDir())
+	kernel, err := Fetch(t.Context(), series, CacheDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if kernel.Stale != nil {
-		t.Logf("kernel %s is from the cache: %v", kernel.Version, kernel.Stale)
+		t.Logf("kernel %s is from the cache: %v", kernel.Build, kernel.Stale)
 	}
 	return kernel
 }
 
+// committed is the table in the docs.
+func committed(t *testing.T) string {
+	t.Helper()
+	page, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, err := Section(string(page))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return table
+}
+
 // build builds a program for a machine without libraries.
-func build(t *testing.T, pkg string) string {
+func build(t *testing.T, arch, pkg string) string {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), path.Base(pkg))
 	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, pkg)
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build %s: %v\n%s", pkg, err, out)
 	}

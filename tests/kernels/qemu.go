@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 type Guest struct {
 	Kernel    Kernel
 	Initramfs string // path
+	Argument  string // of its first process, /init
 	MemoryMB  int
 	Limit     time.Duration // the guest is killed when it takes longer
 }
@@ -33,6 +35,20 @@ func (r Result) Passed() bool {
 	return len(r.Lines) > 0 && r.Lines[len(r.Lines)-1].Check == report.Verdict && r.Lines[len(r.Lines)-1].Pass
 }
 
+// machine is what emulates an architecture.
+type machine struct {
+	program, install string // the package that has the program
+	options          []string
+	console          string
+}
+
+// machines are by Debian's name of the architecture.
+var machines = map[string]machine{
+	"amd64": {"qemu-system-x86_64", "qemu-system-x86", []string{"-cpu", "max"}, "ttyS0"},
+	// Emulating the signing of pointers as it is specified takes most of the time.
+	"arm64": {"qemu-system-aarch64", "qemu-system-arm", []string{"-machine", "virt", "-cpu", "max,pauth-impdef=on"}, "ttyAMA0"},
+}
+
 // maxConsole bounds what is kept of a guest's output.
 const maxConsole = 4 << 20
 
@@ -40,25 +56,29 @@ const maxConsole = 4 << 20
 // in time, or an emulator that fails, is an error; a guest that complains is not.
 func Boot(ctx context.Context, g Guest) (Result, error) {
 	var result Result
-	qemu, err := exec.LookPath("qemu-system-x86_64")
+	m, known := machines[g.Kernel.Arch]
+	if !known {
+		return result, fmt.Errorf("boot a kernel of %s: there is no emulator for it", g.Kernel.Arch)
+	}
+	qemu, err := exec.LookPath(m.program)
 	if err != nil {
-		return result, fmt.Errorf("boot a kernel: %w; install qemu-system-x86", err)
+		return result, fmt.Errorf("boot a kernel: %w; install %s", err, m.install)
 	}
 	ctx, cancel := context.WithTimeout(ctx, g.Limit)
 	defer cancel()
-	c := exec.CommandContext(ctx, qemu, "-accel", "tcg", "-cpu", "max", "-nodefaults", "-no-user-config",
+	c := exec.CommandContext(ctx, qemu, append(slices.Clone(m.options), "-accel", "tcg", "-nodefaults", "-no-user-config",
 		"-m", fmt.Sprint(g.MemoryMB), "-smp", "1", "-no-reboot", "-display", "none", "-serial", "stdio",
-		"-kernel", g.Kernel.Image, "-initrd", g.Initramfs, "-append", "console=ttyS0 panic=-1 quiet rdinit=/init")
+		"-kernel", g.Kernel.Image, "-initrd", g.Initramfs, "-append", fmt.Sprintf("console=%s panic=-1 quiet rdinit=/init -- %s", m.console, g.Argument))...)
 	c.WaitDelay = 5 * time.Second
 	out, err := c.StdoutPipe()
 	if err != nil {
-		return result, fmt.Errorf("boot %s: %w", g.Kernel.Version, err)
+		return result, fmt.Errorf("boot %s: %w", g.Kernel.Build, err)
 	}
 	var complaint strings.Builder
 	c.Stderr = &complaint
 	start := time.Now()
 	if err := c.Start(); err != nil {
-		return result, fmt.Errorf("boot %s: %w", g.Kernel.Version, err)
+		return result, fmt.Errorf("boot %s: %w", g.Kernel.Build, err)
 	}
 	var console strings.Builder
 	lines := bufio.NewReader(out)
@@ -82,10 +102,10 @@ func Boot(ctx context.Context, g Guest) (Result, error) {
 	err = c.Wait()
 	result.Took, result.Console = time.Since(start), console.String()
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return result, fmt.Errorf("boot %s: no end after %v", g.Kernel.Version, g.Limit)
+		return result, fmt.Errorf("boot %s: no end after %v", g.Kernel.Build, g.Limit)
 	}
 	if err != nil {
-		return result, fmt.Errorf("boot %s: %w: %s", g.Kernel.Version, err, strings.TrimSpace(complaint.String()))
+		return result, fmt.Errorf("boot %s: %w: %s", g.Kernel.Build, err, strings.TrimSpace(complaint.String()))
 	}
 	return result, nil
 }

@@ -1,6 +1,7 @@
 package kernels
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,21 +13,18 @@ import (
 // suite takes the names of Debian's own suites, of any release.
 var suite = regexp.MustCompile(`^(stable|oldstable|testing|unstable|sid|bullseye|bookworm|trixie|forky|duke)(-security)?$`)
 
-// sourcesFor writes a sources.list for a release, from the archive that the system uses. The variable
-// AMBIT_KERNELS_ARCHIVE names another one, for a system that is not Debian's.
-func sourcesFor(release, etc string) (string, error) {
-	archive, security := os.Getenv("AMBIT_KERNELS_ARCHIVE"), ""
-	if archive == "" {
-		archive, security = systemArchive(etc)
+// sourcesFor writes a sources.list for a suite, from the archives that the system uses. For a system that is not
+// Debian's, the variables AMBIT_KERNELS_ARCHIVE and AMBIT_KERNELS_SECURITY name others.
+func sourcesFor(suite, etc string) (string, error) {
+	archive, security := systemArchive(etc)
+	uri, name := cmp.Or(os.Getenv("AMBIT_KERNELS_ARCHIVE"), archive), "AMBIT_KERNELS_ARCHIVE"
+	if strings.HasSuffix(suite, "-security") {
+		uri, name = cmp.Or(os.Getenv("AMBIT_KERNELS_SECURITY"), security), "AMBIT_KERNELS_SECURITY"
 	}
-	if archive == "" {
-		return "", fmt.Errorf("find Debian's archive: no Debian suite in the sources under %s; set AMBIT_KERNELS_ARCHIVE to its URI", etc)
+	if uri == "" {
+		return "", fmt.Errorf("find Debian's archive for %s: no such Debian suite in the sources under %s; set %s to its URI", suite, etc, name)
 	}
-	list := fmt.Sprintf("deb [signed-by=%s] %s %s main\n", keyring, archive, release)
-	if security != "" {
-		list += fmt.Sprintf("deb [signed-by=%s] %s %s-security main\n", keyring, security, release)
-	}
-	return list, nil
+	return fmt.Sprintf("deb [signed-by=%s] %s %s main\n", keyring, uri, suite), nil
 }
 
 // systemArchive returns the URIs of the archive and of its security updates that the system uses, each

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ambit/admin"
+	"ambit/tests/kernels/report"
 )
 
 const (
@@ -90,8 +91,8 @@ func (d *daemon) tracing() error {
 	})
 }
 
-// attached demands the taps of both namespaces, by clsact, and the qdisc that they need.
-func (d *daemon) attached(p pair) (string, error) {
+// attached demands the taps of both namespaces, by this method, and the qdiscs that it needs.
+func (d *daemon) attached(p pair, method string) (string, error) {
 	var status admin.Status
 	if err := ask(&status, "status"); err != nil {
 		return "", err
@@ -105,22 +106,26 @@ func (d *daemon) attached(p pair) (string, error) {
 	}
 	for _, e := range p {
 		want = append(want,
-			e.name+" lo egress clsact ambit_lo",
-			e.name+" "+e.name+" egress clsact ambit_egress",
-			e.name+" "+e.name+" ingress clsact ambit_ingress")
+			e.name+" lo egress "+method+" ambit_lo",
+			e.name+" "+e.name+" egress "+method+" ambit_egress",
+			e.name+" "+e.name+" ingress "+method+" ambit_ingress")
 	}
 	slices.Sort(got)
 	slices.Sort(want)
 	if !slices.Equal(got, want) {
 		return "", fmt.Errorf("attached are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
+	qdiscs := 0
+	if method == report.ByClsact {
+		qdiscs = 2 // on lo and on the end of the veth
+	}
 	for _, e := range p {
 		n, err := e.clsacts()
 		if err != nil {
 			return "", err
 		}
-		if n != 2 {
-			return "", fmt.Errorf("network namespace %s has %d clsact qdiscs, want one on lo and one on %s", e.name, n, e.name)
+		if n != qdiscs {
+			return "", fmt.Errorf("network namespace %s has %d clsact qdiscs, want %d", e.name, n, qdiscs)
 		}
 	}
 	return strings.Join(got, "\n"), nil

@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,21 +22,34 @@ type check struct {
 // A check that hangs must not keep the others from being reported. Emulation is slow.
 const checkLimit = 4 * time.Minute
 
-// checks run in this order. The first ones set up what the others need.
-var checks = []check{
-	{"kernel", kernel},
-	{"mounts", mounts},
-	{"modules", modules},
-	{"loopback", loopback},
-	{"programs", programs},
-	{"veth", veth},
-	{"ambit", ambitTraces},
+// checksFor are run in this order. The first ones set up what the others need.
+func checksFor(expectation string) ([]check, error) {
+	checks := []check{
+		{report.Kernel, kernel},
+		{"mounts", mounts},
+		{"modules", modules},
+		{"loopback", loopback},
+		{report.Features, kernelFeatures},
+		{"veth", veth},
+	}
+	switch expectation {
+	case report.Refused:
+		return append(checks, check{report.Programs, refusedPrograms}, check{report.Refusal, refusal}), nil
+	case report.ByTCX, report.ByClsact:
+		t := &tracing{method: expectation}
+		return append(checks, check{report.Traces, t.traces}, check{report.Programs, t.programs}), nil
+	}
+	return nil, fmt.Errorf("what is expected is %q, want %s, %s or %s", expectation, report.ByTCX, report.ByClsact, report.Refused)
 }
 
 func main() {
 	if os.Getpid() != 1 {
 		fmt.Fprintln(os.Stderr, "guest: this is the first process of a test's kernel, and powers it off; run the tests of tests/kernels instead")
 		os.Exit(1)
+	}
+	checks, err := checksFor(strings.Join(os.Args[1:], " "))
+	if err != nil {
+		checks = []check{{"expectation", func() (map[string]string, error) { return nil, err }}}
 	}
 	pass := true
 	for _, c := range checks {

@@ -16,9 +16,27 @@ import (
 // answer is what the server of HTTP/1 sends.
 const answer = "forty-two"
 
-// ambitTraces runs ambit as it is shipped, lets it trace requests between two network namespaces, and looks
+// tracing is ambit at work.
+type tracing struct {
+	method string            // by which it has to attach
+	loaded map[string]string // by program, once ambit traces; see held
+}
+
+// programs reports what ambit has loaded; where it has not come that far, what becomes of each program by itself.
+func (t *tracing) programs() (map[string]string, error) {
+	if t.loaded != nil {
+		return t.loaded, nil
+	}
+	detail, refused, err := load()
+	if err == nil {
+		err = fmt.Errorf("ambit has not started; by themselves %d of %d programs are refused: %s", len(refused), len(detail), strings.Join(refused, ", "))
+	}
+	return detail, err
+}
+
+// traces runs ambit as it is shipped, lets it trace requests between two network namespaces, and looks
 // at what it says of them and at what it leaves behind.
-func ambitTraces() (detail map[string]string, err error) {
+func (t *tracing) traces() (detail map[string]string, err error) {
 	p, err := newPair("ambit", 2)
 	if err != nil {
 		return nil, err
@@ -39,7 +57,10 @@ func ambitTraces() (detail map[string]string, err error) {
 	if err := d.tracing(); err != nil {
 		return detail, err
 	}
-	if detail["attachments"], err = d.attached(p); err != nil {
+	if detail["attachments"], err = d.attached(p, t.method); err != nil {
+		return detail, err
+	}
+	if t.loaded, err = held(); err != nil {
 		return detail, err
 	}
 	sides := 0

@@ -33,3 +33,19 @@ func (l Line) Write(to io.Writer) error {
 	_, err = fmt.Fprintf(to, "\n%s%s\n", Mark, text)
 	return err
 }
+
+// What is expected of ambit in a guest: the argument of its first process.
+const (
+	ByTCX    = "tcx"    // it traces, attached by tcx
+	ByClsact = "clsact" // it traces, attached by filters
+	Refused  = "refused"
+)
+
+// The checks whose details are read by the host.
+const (
+	Kernel   = "kernel"
+	Features = "features"
+	Programs = "programs"
+	Refusal  = "refusal"
+	Traces   = "ambit"
+)
