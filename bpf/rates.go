@@ -83,7 +83,10 @@ func (k *Kernel) changeRates(change func(*ambitBaseRates)) error {
 	if err := k.objs.Rates.Lookup(uint32(0), &r); err != nil {
 		return fmt.Errorf("read the rates: %w", err)
 	}
-	change(&r)
+	before := r
+	if change(&r); r == before {
+		return nil
+	}
 	r.Generation++
 	if err := k.objs.Rates.Put(uint32(0), r); err != nil {
 		return fmt.Errorf("write the rates: %w", err)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -30,6 +31,8 @@ type Reader struct {
 	file   *os.File
 	conn   syscall.RawConn
 	closed atomic.Bool
+	// closing keeps Close away while Filled looks at the memory.
+	closing sync.Mutex
 	// empty says that the ring buffer was found empty, so that the next look is worth a wait.
 	empty bool
 	// Bad counts samples that are no record: always 0 unless the daemon and its programs disagree.
@@ -114,8 +117,20 @@ func (r *Reader) wait() error {
 	return fmt.Errorf("wait for the ring buffer: %w", err)
 }
 
+// Filled is how full the ring buffer is, from 0 to 1.
+func (r *Reader) Filled() float64 {
+	r.closing.Lock()
+	defer r.closing.Unlock()
+	if r.closed.Load() {
+		return 0
+	}
+	return float64(r.ring.AvailableBytes()) / float64(r.ring.BufferSize())
+}
+
 // Close ends Next.
 func (r *Reader) Close() error {
+	r.closing.Lock()
+	defer r.closing.Unlock()
 	r.closed.Store(true)
 	err := r.ring.Close()
 	if r.file != nil {

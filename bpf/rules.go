@@ -67,6 +67,7 @@ const (
 	ClassCritical   = uint8(ambitTrafficClassCLASS_CRITICAL)
 	ClassNormal     = uint8(ambitTrafficClassCLASS_NORMAL)
 	ClassBackground = uint8(ambitTrafficClassCLASS_BACKGROUND)
+	TrafficClasses  = int(ambitTrafficClassTRAFFIC_CLASSES)
 	ParentHonour    = uint8(ambitParentRulePARENT_HONOUR)
 	ParentIgnore    = uint8(ambitParentRulePARENT_IGNORE)
 	ParentScale     = uint8(ambitParentRulePARENT_SCALE)

@@ -65,7 +65,8 @@ type SamplingConfig struct {
 	Defaults []string
 	Forced   ForcedConfig
 	// Rules are the user's, in the order in which they are asked.
-	Rules []l7.Rule
+	Rules   []l7.Rule
+	Control ControlConfig
 }
 
 // ForcedConfig says who may force spans.

@@ -123,6 +123,20 @@ var socketPath = codec[string]{
 	},
 }
 
+// stateFile may be empty.
+var stateFile = codec[string]{
+	noun: "path", allowed: "an absolute path, or nothing", show: text,
+	parse: func(p string) (string, error) {
+		switch p {
+		case "":
+			return "", nil
+		case "/":
+			return "", errors.New(`"/" is a directory`)
+		}
+		return p, checkPath(p)
+	},
+}
+
 // checkNamespace takes the name of a namespace under /run/netns, or an absolute path.
 func checkNamespace(n string) error {
 	switch {

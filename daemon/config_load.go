@@ -88,6 +88,7 @@ func Load(src Sources) (Config, Origins, error) {
 		origins[keySampleRate] = Origin{Note: note}
 	}
 	tailBudgetOf(&cfg, origins)
+	stateFileOf(&cfg, origins, env)
 	if err := cfg.Validate(); err != nil {
 		return Config{}, nil, rulesAt(origins, err)
 	}

@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -92,6 +93,9 @@ func (s *SamplingConfig) all() []l7.Rule {
 
 // validate checks the rules as a whole, where there are some.
 func (s *SamplingConfig) validate() error {
+	if err := s.Control.validate(); err != nil {
+		return err
+	}
 	if len(s.Rules) == 0 {
 		return nil
 	}
@@ -124,6 +128,17 @@ func rulesAt(origins Origins, err error) error {
 		return fmt.Errorf("%s: %s: %w", at, key, err)
 	}
 	return fmt.Errorf("%s: %s.%w", at, key, err)
+}
+
+// stateFileOf is the default of where rates survive a restart: in the directory that systemd gives a service.
+func stateFileOf(cfg *Config, origins Origins, env map[string]string) {
+	const variable = "STATE_DIRECTORY"
+	dir, _, _ := strings.Cut(env[variable], ":")
+	if origins[keyState].Source != FromDefault || !path.IsAbs(dir) {
+		return
+	}
+	cfg.Sampling.Control.State = path.Join(dir, "rates.json")
+	origins[keyState] = Origin{Note: variable + " is set"}
 }
 
 // tailBudgetOf makes the default of the tail's budget fit the node's.

@@ -17,6 +17,7 @@ const (
 	keyEndpoint      = "otlp.endpoint"
 	keyTailBudget    = "sampling.tail_budget"
 	keyForcedFrom    = "sampling.forced.from"
+	keyState         = "sampling.state"
 	keyRules         = "sampling.rules" // in the file alone, and no row of the table
 	exportedRate     = 0.1              // default of sample_rate where an endpoint is set
 	exportedRateNote = "an endpoint is set"
@@ -98,6 +99,61 @@ var table = []Setting{
 		Key: "sampling.defaults", Flag: "sampling-defaults", Default: "on",
 		Usage:   "shipped rules that hold behind those of the file",
 		binding: several(func(c *Config) *[]string { return &c.Sampling.Defaults }, defaultRules, checkDefaultRules),
+	},
+	{
+		Key: "sampling.control", Flag: "control", Default: "auto",
+		Usage:   "whether rates are moved each second: auto is on where there is a budget or a latency band",
+		binding: one(func(c *Config) *string { return &c.Sampling.Control.Mode }, oneOf("auto", "on", "off")),
+	},
+	{
+		Key: "sampling.service_budgets", Flag: "service-budgets", Default: "",
+		Usage:   "most spans per second of services, within the budget of the node",
+		binding: several(func(c *Config) *[]named { return &c.Sampling.Control.Services }, namedBudget(nil, "checkout=20"), checkNamed),
+	},
+	{
+		Key: "sampling.class_budgets", Flag: "class-budgets", Default: "",
+		Usage:   "most spans per second of classes, within the budget of the node",
+		binding: several(func(c *Config) *[]named { return &c.Sampling.Control.Classes }, namedBudget(classNames[:], "background=5"), checkNamed),
+	},
+	{
+		Key: "sampling.load", Flag: "load", Default: "on",
+		Usage:   "whether moved rates fall while the node, a workload or ambit itself is under pressure",
+		binding: one(func(c *Config) *string { return &c.Sampling.Control.Load }, oneOf("on", "off")),
+	},
+	{
+		Key: "sampling.load_marks", Flag: "load-marks", Default: "",
+		Usage:   "low and high marks of signals of load, in the place of the shipped ones",
+		binding: several(func(c *Config) *[]loadMark { return &c.Sampling.Control.Marks }, loadMarks, checkMarks),
+	},
+	{
+		Key: "sampling.anomalies", Flag: "anomalies", Default: "on",
+		Usage:   "whether routes that behave unlike themselves are sampled more for a while, where rates are moved",
+		binding: one(func(c *Config) *string { return &c.Sampling.Control.Anomalies }, oneOf("on", "off")),
+	},
+	{
+		Key: "sampling.band.services", Flag: "band-services", Default: "",
+		Usage:   "services whose base rate falls while their mean latency is high; * is all",
+		binding: several(func(c *Config) *[]string { return &c.Sampling.Control.Band.Services }, servicePattern, nil),
+	},
+	{
+		Key: "sampling.band.high", Flag: "band-high", Default: "100ms",
+		Usage:   "mean latency of a service's server sides above which its base rate falls",
+		binding: one(func(c *Config) *time.Duration { return &c.Sampling.Control.Band.High }, durationIn(time.Millisecond, time.Hour)),
+	},
+	{
+		Key: "sampling.band.low", Flag: "band-low", Default: "50ms",
+		Usage:   "mean latency below which it rises again; between the two it is held",
+		binding: one(func(c *Config) *time.Duration { return &c.Sampling.Control.Band.Low }, durationIn(0, time.Hour)),
+	},
+	{
+		Key: "sampling.band.least", Flag: "band-least", Default: "0.1",
+		Usage:   "share of its base rate that a slow service keeps at the least",
+		binding: one(func(c *Config) *float64 { return &c.Sampling.Control.Band.Least }, numberIn(0.001, 1)),
+	},
+	{
+		Key: keyState, Flag: "state", Default: "",
+		Usage:   "file in which rates survive a restart; the default is rates.json in systemd's STATE_DIRECTORY, else none",
+		binding: one(func(c *Config) *string { return &c.Sampling.Control.State }, stateFile),
 	},
 	{
 		Key: "sampling.forced.header", Flag: "forced-header", Default: "off",

@@ -29,6 +29,10 @@ func TestDefaults(t *testing.T) {
 		SampleRate: 1,
 		Sampling: SamplingConfig{
 			TailBudget: 100, Defaults: []string{"on"}, Forced: ForcedConfig{Header: "off", From: []netip.Prefix{}, Budget: 10},
+			Control: ControlConfig{
+				Mode: "auto", Services: []named{}, Classes: []named{}, Load: "on", Marks: []loadMark{}, Anomalies: "on",
+				Band: BandConfig{Services: []string{}, High: 100 * time.Millisecond, Low: 50 * time.Millisecond, Least: 0.1},
+			},
 		},
 		Admin:        AdminConfig{Address: "127.0.0.1:9473", Socket: "/run/ambit/ambit.sock"},
 		Namespaces:   []string{"all"},
@@ -65,6 +69,10 @@ func TestDefaults(t *testing.T) {
 func TestEverySettingFromEverySource(t *testing.T) {
 	texts := map[string]string{
 		"sampling.budget": "1000", "sampling.tail_budget": "7.5", "sampling.slow_p99": "2.5", "sampling.defaults": "kubelet,favicon", "sampling.forced.header": "x-envoy-force-trace",
+		"sampling.control": "off", "sampling.service_budgets": "cart=5,checkout=0.5", "sampling.class_budgets": "background=1",
+		"sampling.load": "off", "sampling.load_marks": "cpu=0.1:0.3,self=0.2:0.2", "sampling.anomalies": "off",
+		"sampling.band.services": "cart*,checkout", "sampling.band.high": "60ms", "sampling.band.low": "20ms",
+		"sampling.band.least": "0.5", "sampling.state": "/var/lib/ambit/rates.json",
 		"sampling.forced.from": "10.0.0.0/8,::1", "sampling.forced.budget": "1",
 		"otlp.endpoint": "http://c:4317", "sample_rate": "0.25", "admin.address": "[::1]:0", "admin.socket": "/x/y.sock",
 		"namespaces": "ambient,host,blue,/run/netns/red", "exclude.namespaces": "host,green", "exclude.ports": "22,65535",

@@ -5,31 +5,65 @@ import (
 	"time"
 )
 
+// stepLeast is how soon one step may follow another, where a signal of load is urgent.
+const stepLeast = 250 * time.Millisecond
+
 // control does what is due every second: it ends exchanges past the idle limit, adds up what the kernel counted, tells what
-// is slow of a route, and gives new services their rules.
+// is slow of a route, gives new services their rules, and moves rates.
 func (d *Daemon) control(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	load := newPressure("/proc", d.meta.CgroupDir, d.reader, d.out.filled)
+	defer load.close()
+	urgent := d.alarm(ctx)
 	slow := slowRoutes{set: d.series.SetSlow}
-	sweeping := troubled{"idle exchanges are not ended for now", false}
-	reading := troubled{"the counters of routes are not read for now", false}
-	ruling := troubled{"new services have the rules that name none for now", false}
+	sweeping := troubled{message: "idle exchanges are not ended for now"}
+	reading := troubled{message: "the counters of routes are not read for now"}
+	ruling := troubled{message: "new services have the rules that name none for now"}
+	steering := troubled{message: "rates are not moved for now"}
+	saving := troubled{message: "rates would not survive a restart"}
+	step := func() {
+		err := d.series.Read()
+		if err == nil {
+			steering.tell(d, d.steering.tick(time.Now(), d.series.Snapshot(), d.rules.steered(), d.serviceName, load.read))
+		}
+		reading.tell(d, err)
+	}
+	var stepped time.Time
 	for {
 		select {
 		case <-ctx.Done():
+			saving.tell(d, d.steering.save(time.Now(), true))
 			return
+		case <-urgent:
+			if time.Since(stepped) >= stepLeast {
+				stepped = time.Now()
+				step()
+			}
+			continue
 		case <-tick.C:
 		}
+		stepped = time.Now()
 		sweeping.tell(d, d.kernel.Sweep())
-		err := d.series.Read()
-		if err == nil {
-			d.routes.Forget(d.series.Snapshot())
-			d.top.forget(time.Now())
-			slow.tick(d.series.Snapshot(), d.rules.slowP99())
-		}
-		reading.tell(d, err)
+		step()
+		d.routes.Forget(d.series.Snapshot())
+		d.top.forget(time.Now())
+		slow.tick(d.series.Snapshot(), d.rules.slowP99())
 		ruling.tell(d, d.rules.tick(time.Now()))
+		saving.tell(d, d.steering.save(time.Now(), false))
 	}
+}
+
+// alarm has the node's pressure interrupt control, until ctx ends. Without it control finds out at its next tick.
+func (d *Daemon) alarm(ctx context.Context) <-chan struct{} {
+	a, err := newAlarm("/proc")
+	if err != nil {
+		d.log.Warn("pressure of the node is seen a second later", "error", err)
+		return nil
+	}
+	d.running.Go(a.run)
+	context.AfterFunc(ctx, a.close)
+	return a.C
 }
 
 // troubled is something that is tried again and again, and whose trouble is logged once.

@@ -3,6 +3,7 @@
 //
 //	bpf.Reader -> l7.Assemble -> meta.Enrich -> exporter.Add     pump.go, one goroutine
 //	bpf.Sweep, bpf.SeriesReader, rules of new services           control.go, one goroutine
+//	pressure, sampling.Controller -> bpf.Kernel.Steer            steer.go, the same goroutine
 //	exporter.Metrics                                             metrics.go, its own goroutine
 //	Load -> l7.Compile -> bpf.SetRules                           reload.go, rules.go, one goroutine
 //	tc.Taps                                                      its own goroutine
@@ -62,6 +63,7 @@ type Daemon struct {
 	spaces spaces
 
 	rules    *rules // nil until the kernel side is loaded
+	steering *steering
 	reloader reloader
 
 	stop    context.CancelFunc // ends control
@@ -171,6 +173,7 @@ func (d *Daemon) load() error {
 	d.rules = newRules(d.kernel, d.serviceOf, d.cfg.SampleRate)
 	d.rules.renew = d.series.Renew
 	d.routes = newRoutes(d.series.Name, d.rules)
+	d.steering = newSteering(d.kernel, d.series.Steer, d.routes, d.cfg.Sampling.Control.State, d.log)
 	return d.rules.load(&d.cfg, d.reloader.from.Origins)
 }
 

@@ -19,6 +19,8 @@ type output struct {
 	live    *exporter.Printer // nil where spans are not shown as they come
 	sink    exporter.Sink     // all of it
 	capture exporter.Capture
+
+	queueBytes int64 // bound of otlp's queue
 }
 
 // sinks hands each span to several.
@@ -39,7 +41,7 @@ func (s sinks) Close(ctx context.Context) error {
 }
 
 func newOutput(ctx context.Context, cfg Config, log *slog.Logger) (output, error) {
-	var o output
+	o := output{queueBytes: cfg.Export.QueueBytes}
 	query, err := exporter.ParseQueryCapture(cfg.Capture.Query)
 	if err != nil {
 		return o, err
@@ -104,4 +106,12 @@ func (o *output) report(log *slog.Logger) {
 	}
 	s := o.otlp.Stats()
 	log.Info("flushed", "exported", s.Exported, "dropped", s.DroppedTotal(), "queued", s.Queued)
+}
+
+// filled is how full the exporter's queue is, from 0 to 1; the store is none.
+func (o *output) filled() float64 {
+	if o.otlp == nil {
+		return 0
+	}
+	return float64(o.otlp.Stats().QueuedBytes) / float64(o.queueBytes)
 }

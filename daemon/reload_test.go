@@ -98,7 +98,7 @@ func TestReload(t *testing.T) {
 
 func TestReloadNamesWhatNeedsARestart(t *testing.T) {
 	d, k, log, path := newReloading(t, "sample_rate: 1\n")
-	rewrite(t, path, "sample_rate: 0.5\nring_size: 1MiB\nsampling: {forced: {from: [10.0.0.0/8]}, budget: 9}\n")
+	rewrite(t, path, "sample_rate: 0.5\nring_size: 1MiB\nsampling: {forced: {from: [10.0.0.0/8]}, budget: 9, control: off}\n")
 	if err := d.reload("a test"); err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"ambit/admin"
 	"ambit/bpf"
 	"ambit/l7"
+	"ambit/sampling"
 )
 
 // ruleKernel is what putting rules in force needs of the kernel side.
@@ -56,9 +57,12 @@ type rules struct {
 	sets     atomic.Pointer[map[uint32]ruleNames]
 	caps     map[string]ruleCap // by the rule's name
 	services map[uint16]string  // that have their row, by party.service
-	loaded   time.Time
-	err      string // of the latest configuration, if it was not taken
-	errAt    time.Time
+	verdicts map[string]verdict // by the rule's name, of those in force; never changed once it is made
+	// configured counts the configurations that were put in force.
+	configured uint64
+	loaded     time.Time
+	err        string // of the latest configuration, if it was not taken
+	errAt      time.Time
 }
 
 // ruleNames is what is remembered of a set.
@@ -98,7 +102,11 @@ func (r *rules) load(cfg *Config, origins Origins) error {
 		err = r.kernel.SetForceHeader(r.sampling.Forced.Header == forceHeader)
 	}
 	if err == nil && cfg.SampleRate != r.rate {
-		if err = r.kernel.SetBase(cfg.SampleRate); err == nil {
+		// Where rates are moved the controller writes it.
+		if !cfg.Sampling.Control.on(cfg.Sampling.Budget) {
+			err = r.kernel.SetBase(cfg.SampleRate)
+		}
+		if err == nil {
 			r.rate = cfg.SampleRate
 		}
 	}
@@ -107,8 +115,17 @@ func (r *rules) load(cfg *Config, origins Origins) error {
 		return err
 	}
 	r.loaded, r.err = time.Now(), ""
+	r.configured++
 	r.renew()
 	return nil
+}
+
+// steered is what the controller has to know of the configuration in force. What it points to never changes.
+func (r *rules) steered() *steered {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	sampling := r.sampling
+	return &steered{version: r.configured, rate: r.rate, sampling: &sampling, verdicts: r.verdicts}
 }
 
 // slowP99 is the setting in force.
@@ -170,11 +187,23 @@ func (r *rules) apply() error {
 	r.current, r.generation, r.caps, r.services = compiled, generation, caps, services
 	r.stale = false
 	r.from = r.origin(compiled)
+	r.verdicts = verdictsOf(compiled)
 	sets := maps.Clone(*r.sets.Load())
 	sets[generation] = namesOf(compiled)
 	delete(sets, generation-keptSets)
 	r.sets.Store(&sets)
 	return nil
+}
+
+func verdictsOf(compiled *l7.Compiled) map[string]verdict {
+	verdicts := make(map[string]verdict, len(compiled.Rules))
+	for i := range compiled.Actions {
+		action := &compiled.Actions[i]
+		verdicts[compiled.Rules[action.Rule].Name] = verdict{
+			fixed: action.Flags&(bpf.ActionDrop|bpf.ActionRate) != 0, class: sampling.Class(action.Class),
+		}
+	}
+	return verdicts
 }
 
 // placeCaps gives each rule with a cap a budget: the one it had, else one that no rule in force has, for those hold until

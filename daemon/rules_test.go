@@ -121,6 +121,7 @@ func TestConfigurationInForce(t *testing.T) {
 	loadRules(t, r, `sample_rate: 0.25
 sampling:
   budget: 40
+  control: off
   forced: {header: x-envoy-force-trace, from: [10.0.0.0/8], budget: 3}
   slow_p99: 4
   defaults: [favicon]
@@ -131,7 +132,7 @@ sampling:
 		t.Errorf("generation %d, renewed %d, base %v, force %v, budgets %v", k.generation, renewed, k.base, k.force, k.budgets[:3])
 	}
 	set, err := r.set()
-	if err != nil || set.Count != 3 || len(set.Rules) != 3 || set.Rules[0].Name != "one" || !strings.HasSuffix(set.Rules[0].Origin, "ambit.yaml:7") ||
+	if err != nil || set.Count != 3 || len(set.Rules) != 3 || set.Rules[0].Name != "one" || !strings.HasSuffix(set.Rules[0].Origin, "ambit.yaml:8") ||
 		set.Rules[1].Origin != "shipped" || set.Rules[2].Name != l7.DefaultRule || set.Rules[2].Origin != "behind all" {
 		t.Errorf("%+v %v", set, err)
 	}

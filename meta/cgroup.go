@@ -230,3 +230,12 @@ func (m *Meta) CgroupID(path string) (uint64, error) {
 	}
 	return inode(info), nil
 }
+
+// CgroupDir is the directory of a cgroup by its ID, "" where it is gone or was not found yet. It walks no hierarchy.
+func (m *Meta) CgroupDir(id uint64) string {
+	path, _ := m.cgroups.quick(id)
+	if path == "" {
+		return ""
+	}
+	return filepath.Join(m.cgroups.mount, path)
+}
