@@ -12,7 +12,8 @@ type Backend interface {
 	State() State
 	// Status may take as long as its context allows.
 	Status(context.Context) (Status, error)
-	Rates() (Rates, error)
+	// Rates tells the rates in force, and those of the routes that are asked for.
+	Rates(RatesQuery) (Rates, error)
 	// SetRates puts a share of traces, from 0 to 1, in force in the kernel above the rates of all rules; ClearRates
 	// takes it away.
 	SetRates(ctx context.Context, share float64) (Rates, error)

@@ -16,6 +16,7 @@ type stage struct {
 	state   State
 	status  Status
 	rates   Rates
+	query   RatesQuery
 	rules   RuleSet
 	forced  Forcing
 	request ForceRequest // of the last Force
@@ -37,7 +38,10 @@ func (s *stage) State() State {
 }
 
 func (s *stage) Status(context.Context) (Status, error) { return s.status, s.err }
-func (s *stage) Rates() (Rates, error)                  { return s.rates, s.err }
+func (s *stage) Rates(q RatesQuery) (Rates, error) {
+	s.query = q
+	return s.rates, s.err
+}
 
 func (s *stage) SetRates(_ context.Context, share float64) (Rates, error) {
 	if s.err == nil {

@@ -65,8 +65,14 @@ func (c *Client) Status(ctx context.Context) (s Status, err error) {
 }
 
 // Rates returns the rates in force.
-func (c *Client) Rates(ctx context.Context) (r Rates, err error) {
-	return r, c.call(ctx, http.MethodGet, "/v1/rates", nil, &r)
+func (c *Client) Rates(ctx context.Context, q RatesQuery) (r Rates, err error) {
+	values := url.Values{"limit": {strconv.Itoa(q.Limit)}}
+	for name, v := range map[string]string{"service": q.Service, "route": q.Route} {
+		if v != "" {
+			values.Set(name, v)
+		}
+	}
+	return r, c.call(ctx, http.MethodGet, "/v1/rates?"+values.Encode(), nil, &r)
 }
 
 // SetRates puts a share of traces, 0 to 1, above the rates of all rules in the running kernel.

@@ -36,7 +36,9 @@ func TestClient(t *testing.T) {
 	if want := fullStatus(); err != nil || !reflect.DeepEqual(status, want) {
 		t.Errorf("status: %v\ngot  %+v\nwant %+v", err, status, want)
 	}
-	if rates, err := c.Rates(ctx); err != nil || !reflect.DeepEqual(rates, b.rates) {
+	b.rates.Routes, b.rates.Anomalies = []RouteRate{}, []Anomaly{}
+	query := RatesQuery{Limit: 5, Service: "cart", Route: "GET /a b"}
+	if rates, err := c.Rates(ctx, query); err != nil || !reflect.DeepEqual(rates, b.rates) || b.query != query {
 		t.Errorf("rates: %+v %v", rates, err)
 	}
 	if rates, err := c.SetRates(ctx, 0.25); err != nil || *rates.Override != 0.25 || rates.Generation != 2 || *b.rates.Override != 0.25 {

@@ -36,6 +36,20 @@ var (
 	exporterQueue     = describe("exporter_queued_bytes", "Encoded spans that wait.")
 	sampleRate        = describe("sample_rate", "Share of the traces that are kept.")
 	rateChanges       = describe("rate_changes_total", "Changes of the rates.")
+	budgetLimit       = describe("budget_spans_per_second", "Most spans per second of a budget; 0 is no limit.", "budget")
+	budgetSpans       = describe("budget_spans_total", "Spans that a budget was asked for.", "budget", "result")
+	controlOn         = describe("control", "1 while rates are moved.")
+	controlOffered    = describe("control_offered_per_second", "Exchange sides per second of routes whose rates are moved.")
+	controlAsked      = describe("control_asked_per_second", "Spans per second that these rates should keep.")
+	controlOthers     = describe("control_others_per_second", "Spans per second that are kept by rules, callers and the tail.")
+	controlSteps      = describe("control_steps_total", "Steps of the controller of rates.")
+	controlSeconds    = describe("control_seconds_total", "Time that they took.")
+	controlChanges    = describe("control_changes_total", "Changes of rates of routes.", "reason")
+	controlFloors     = describe("control_floors_total", "Routes that had no span for a minute.", "result")
+	controlFalls      = describe("control_falls_total", "Times that rates were lowered for load.")
+	loadFactor        = describe("load_factor", "What load of the node leaves of rates, 0 to 1.")
+	loadState         = describe("load_state", "1 for the state of the load factor.", "state")
+	anomaliesTotal    = describe("anomalies_total", "Routes that began to behave unlike themselves.", "kind")
 )
 
 // statusCollector makes metrics of Status, so that both tell the same.
@@ -46,6 +60,8 @@ func (statusCollector) Describe(descs chan<- *prometheus.Desc) {
 		buildInfo, stateInfo, attachments, untapped, exchangesSeen, exchangesNotKept, exchangesHanded, exchangesExported,
 		exchangesDropped, exchangesInFlight, exchangesQueued, events, programRuns, programSeconds, mapMemory,
 		socketStorage, exporterFailing, exporterQueue, sampleRate, rateChanges,
+		budgetLimit, budgetSpans, controlOn, controlOffered, controlAsked, controlOthers, controlSteps, controlSeconds,
+		controlChanges, controlFloors, controlFalls, loadFactor, loadState, anomaliesTotal,
 	} {
 		descs <- d
 	}
@@ -71,7 +87,7 @@ func (c statusCollector) Collect(metrics chan<- prometheus.Metric) {
 	if s.State == Starting { // there is nothing to count yet
 		return
 	}
-	rates, err := c.backend.Rates()
+	rates, err := c.backend.Rates(RatesQuery{})
 	if err != nil {
 		metrics <- prometheus.NewInvalidMetric(sampleRate, fmt.Errorf("read the rates: %w", err))
 		return
@@ -137,7 +153,45 @@ func (c statusCollector) Collect(metrics chan<- prometheus.Metric) {
 	send(exporterQueue, gauge, float64(s.Exporter.QueuedBytes))
 	send(sampleRate, gauge, rates.Default)
 	send(rateChanges, counter, float64(rates.Generation))
+	for _, b := range rates.Budgets {
+		send(budgetLimit, gauge, b.Limit, b.Name)
+		send(budgetSpans, counter, float64(b.Kept), b.Name, "kept")
+		send(budgetSpans, counter, float64(b.Refused), b.Name, "refused")
+		send(budgetSpans, counter, float64(b.Stopped), b.Name, "stopped")
+	}
+	send(controlOn, gauge, flag(rates.Control != nil))
+	if rates.Control != nil {
+		rates.Control.collect(metrics)
+	}
 }
+
+func (k *Control) collect(metrics chan<- prometheus.Metric) {
+	const counter, gauge = prometheus.CounterValue, prometheus.GaugeValue
+	send := func(d *prometheus.Desc, kind prometheus.ValueType, value float64, labels ...string) {
+		metrics <- prometheus.MustNewConstMetric(d, kind, value, labels...)
+	}
+	send(controlOffered, gauge, k.Offered)
+	send(controlAsked, gauge, k.Asked)
+	send(controlOthers, gauge, k.Others)
+	send(controlSteps, counter, float64(k.Steps))
+	send(controlSeconds, counter, k.ControlSeconds)
+	for reason, n := range k.Changes {
+		send(controlChanges, counter, float64(n), reason)
+	}
+	send(controlFloors, counter, float64(k.FloorsGranted), "granted")
+	send(controlFloors, counter, float64(k.FloorsDeferred), "deferred")
+	send(controlFalls, counter, float64(k.Falls))
+	send(loadFactor, gauge, k.Load.Factor)
+	for _, state := range LoadStates {
+		send(loadState, gauge, flag(state == k.Load.State), state)
+	}
+	for kind, n := range k.AnomaliesFound {
+		send(anomaliesTotal, counter, float64(n), kind)
+	}
+}
+
+// LoadStates are the words of Load.State.
+var LoadStates = []string{"steady", "falling", "holding", "rising"}
 
 func flag(set bool) float64 {
 	if set {

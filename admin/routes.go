@@ -85,8 +85,20 @@ func (a api) status(w http.ResponseWriter, r *http.Request) {
 	answer(w, status, err)
 }
 
-func (a api) rates(w http.ResponseWriter, _ *http.Request) {
-	rates, err := a.backend.Rates()
+func (a api) rates(w http.ResponseWriter, r *http.Request) {
+	limit, err := parameter(r, "limit", 0, MaxRates, 0)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	query := r.URL.Query()
+	rates, err := a.backend.Rates(RatesQuery{Limit: limit, Service: query.Get("service"), Route: query.Get("route")})
+	if rates.Routes == nil {
+		rates.Routes = []RouteRate{}
+	}
+	if rates.Anomalies == nil {
+		rates.Anomalies = []Anomaly{}
+	}
 	answer(w, rates, err)
 }
 

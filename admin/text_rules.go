@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 )
 
 // WriteRates prints r for people.
@@ -31,6 +32,112 @@ func WriteRates(w io.Writer, r Rates) error {
 		rows = append(rows, []string{b.Name, limit, number(b.Kept), number(b.Refused), number(b.Stopped)})
 	}
 	p.table(rows, 1, 2, 3, 4)
+	if r.Control != nil {
+		p.control(r.Control)
+	}
+	p.routeRates(r.Routes)
+	p.anomalies(r.Anomalies)
+	return p.writeTo(w)
+}
+
+// control is a section of how rates are moved.
+func (p *page) control(c *Control) {
+	p.heading("CONTROL", "rates are moved each second")
+	load := fmt.Sprintf("%s of rates remain, %s since %s", percent(c.Load.Factor), c.Load.State, moment(c.Load.Since))
+	if c.Load.Cause != "" {
+		load += ", last for " + c.Load.Cause
+	}
+	p.table([][]string{
+		{"offered", figure(c.Offered) + "/s", "exchange sides of routes whose rates are moved"},
+		{"asked", figure(c.Asked) + "/s", fmt.Sprintf("spans of them; others (rules, callers, the tail) keep %s/s", signed(c.Others))},
+		{"level", figure(c.Level) + "/s", "spans that a route gets at the most"},
+		{"load", load},
+		{"floors", fmt.Sprintf("%s granted, %s deferred", number(c.FloorsGranted), number(c.FloorsDeferred))},
+		{"last step", seconds(c.StepSeconds)},
+	})
+}
+
+// signed is a figure that may be below zero.
+func signed(v float64) string {
+	if v < 0 {
+		return "-" + figure(-v)
+	}
+	return figure(v)
+}
+
+// routeRates is the table of routes, with their history and words where there are some.
+func (p *page) routeRates(list []RouteRate) {
+	if len(list) == 0 {
+		return
+	}
+	p.heading("ROUTES", "of moved rates, the busiest first")
+	rows := [][]string{{"SERVICE", "KIND", "ROUTE", "OFFERED/S", "RATE", "SPANS/S", "REASON", "SINCE"}}
+	for i := range list {
+		r := &list[i]
+		since := ""
+		if n := len(r.History); n > 0 {
+			since = moment(r.History[n-1].At)
+		}
+		reason := r.Reason
+		if r.Boost != nil {
+			reason += ", boosted to " + ratio(r.Boost)
+		}
+		rows = append(rows, []string{
+			r.Service, r.Kind, strings.TrimSpace(r.Method + " " + r.Host + dash(r.Route)), figure(r.Offered), ratio(r.Rate), figure(r.Spans), reason, since,
+		})
+	}
+	p.table(rows, 3, 4, 5)
+}
+
+// ratio shows a rate; nil is not the controller's.
+func ratio(v *float64) string {
+	if v == nil {
+		return "-"
+	}
+	return strconv.FormatFloat(*v, 'g', 3, 64)
+}
+
+func (p *page) anomalies(list []Anomaly) {
+	if len(list) == 0 {
+		return
+	}
+	p.heading("ANOMALIES", "the latest")
+	rows := [][]string{{"AT", "KIND", "SERVICE", "ROUTE", "FOUND", "USUAL"}}
+	for _, a := range list {
+		show := seconds
+		if a.Kind == "error_rate" {
+			show = percent
+		}
+		rows = append(rows, []string{moment(a.At), a.Kind, a.Service, strings.TrimSpace(a.Method + " " + dash(a.Route)), show(a.Value), show(a.Usual)})
+	}
+	p.table(rows, 4, 5)
+}
+
+// WriteHistory prints the changes of each route.
+func WriteHistory(w io.Writer, r Rates) error {
+	var p page
+	for i := range r.Routes {
+		one := &r.Routes[i]
+		p.heading(strings.TrimSpace(one.Service+" "+one.Kind+" "+one.Method+" "+one.Host+one.Route), one.Reason+" "+ratio(one.Rate))
+		rows := [][]string{{"AT", "FROM", "TO", "REASON", "OFFERED/S"}}
+		for _, c := range one.History {
+			rows = append(rows, []string{moment(c.At), ratio(c.From), ratio(c.To), c.Reason, figure(c.Offered)})
+		}
+		p.table(rows, 1, 2, 4)
+	}
+	return p.writeTo(w)
+}
+
+// WriteExplanation prints the words on each route.
+func WriteExplanation(w io.Writer, r Rates) error {
+	var p page
+	for i := range r.Routes {
+		one := &r.Routes[i]
+		p.heading(strings.TrimSpace(one.Service+" "+one.Kind+" "+one.Method+" "+one.Host+one.Route), "")
+		for _, words := range one.Words {
+			p.text.WriteString("  " + Printable(words) + "\n")
+		}
+	}
 	return p.writeTo(w)
 }
 

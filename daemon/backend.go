@@ -49,8 +49,8 @@ func (d *Daemon) State() admin.State {
 	return d.state.Load().(admin.State)
 }
 
-// Rates tells the rates in force.
-func (d *Daemon) Rates() (admin.Rates, error) {
+// Rates tells the rates in force, and those of the routes that are asked for.
+func (d *Daemon) Rates(q admin.RatesQuery) (admin.Rates, error) {
 	if d.State() == admin.Starting {
 		return admin.Rates{}, errStarting
 	}
@@ -64,10 +64,19 @@ func (d *Daemon) Rates() (admin.Rates, error) {
 	}
 	d.rates.mu.Lock()
 	defer d.rates.mu.Unlock()
-	return admin.Rates{
+	control, base := d.steering.show()
+	answer := admin.Rates{
 		Default: d.rates.share, Threshold: fmt.Sprintf("%014x", rates.Base), Override: d.rates.override,
 		Source: d.rates.source, Generation: rates.Generation, Changed: d.rates.changed, Budgets: budgets,
-	}, nil
+		Control: control, Routes: d.steering.list(q),
+	}
+	if control != nil {
+		answer.Default = base
+	}
+	if q.Limit > 0 {
+		answer.Anomalies = d.steering.events()
+	}
+	return answer, nil
 }
 
 // SetRates puts a rate above those of all rules in the running kernel.
@@ -93,7 +102,7 @@ func (d *Daemon) override(share *float64, source string) (admin.Rates, error) {
 	} else {
 		d.log.Info("rate set above all rules", "rate", *share)
 	}
-	return d.Rates()
+	return d.Rates(admin.RatesQuery{})
 }
 
 // stored is the store, or an answer that says why there is none.

@@ -245,6 +245,7 @@ func (d *Daemon) begin() {
 	d.stop = cancel
 	d.pump.rules, d.pump.routes, d.pump.exemplars = d.rules, d.routes, exporter.NewExemplars()
 	d.pump.otlp = d.out.otlp
+	d.pump.anomalies = &d.steering.odd
 	d.pump.start(d.reader, d.meta, d.out.sink, d.log, &d.running)
 	d.running.Go(func() { d.control(ctx) })
 	d.running.Go(func() { d.watch(ctx) })

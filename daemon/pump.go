@@ -22,6 +22,8 @@ type pump struct {
 	rules     *rules
 	routes    *Routes
 	exemplars *exporter.Exemplars
+	// anomalies are of the routes that behave unlike themselves now, by key.
+	anomalies *atomic.Pointer[map[uint64]*l7.Anomaly]
 	// otlp tells how full its queue is; nil where spans stay here.
 	otlp *exporter.OTLP
 	// idle is signalled whenever the ring buffer was found empty.
@@ -101,6 +103,9 @@ func (p *pump) name(record *bpf.Record, span *l7.Span) {
 	var route *l7.Route
 	if d.Route != 0 {
 		p.exemplars.Note(d.Route, bpf.Outcome(d.Outcome), span)
+		if odd := p.anomalies.Load(); odd != nil {
+			span.Anomaly = (*odd)[d.Route]
+		}
 		route, _ = p.routes.Decide(d.Route, Decided{Rule: span.Rule, Reason: span.Reason})
 	}
 	if span.Path == "" || span.Cut&(l7.CutPath|l7.CutRequestLine) != 0 || span.RPC != l7.NoRPC {

@@ -3,9 +3,11 @@ package daemon
 import (
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"ambit/bpf"
+	"ambit/l7"
 	"ambit/sampling"
 )
 
@@ -38,8 +40,9 @@ type steering struct {
 	version    uint64 // of the configuration that config was made of
 	controller *sampling.Controller
 	found      anomalies
-	anomalyOf  [sampling.AnomalyKinds]uint64 // events since the start
-	path       string                        // of the state, "" is none
+	anomalyOf  [sampling.AnomalyKinds]uint64          // events since the start
+	odd        atomic.Pointer[map[uint64]*l7.Anomaly] // of the routes that are boosted, for their spans
+	path       string                                 // of the state, "" is none
 	saved      time.Time
 	services   map[uint16]string // of the latest snapshot
 	counters   sampling.Counters
@@ -115,6 +118,7 @@ func (s *steering) release(rate float64) error {
 	}
 	s.routes(s.rates)
 	s.controller, s.found, s.rates, s.pressed = nil, anomalies{}, nil, false
+	s.odd.Store(nil)
 	if err := s.kernel.SetBudget(bpf.BudgetFloor, 0); err != nil {
 		return err
 	}
@@ -146,6 +150,8 @@ func (s *steering) tick(now time.Time, snap *bpf.Snapshot, in *steered, serviceN
 	}
 	if s.anomalies {
 		sig.Boosted = s.detect(now, snap)
+	} else {
+		s.odd.Store(nil)
 	}
 	rates := s.controller.Step(now, s.counters, sig)
 	s.begin(now)
@@ -277,7 +283,19 @@ func (s *steering) detect(now time.Time, snap *bpf.Snapshot) map[uint64]bool {
 		s.log.Warn("a route behaves unlike itself: it is sampled more for a while", "kind", event.Kind, "service", event.name.Service,
 			"method", event.name.Method, "route", event.name.Template, "value", event.Value, "usual", event.Usual, "until", event.Until)
 	}
-	return s.found.detector.Boosted(now)
+	boosted := s.found.detector.Boosted(now)
+	if len(boosted) == 0 {
+		s.odd.Store(nil)
+		return nil
+	}
+	odd := make(map[uint64]*l7.Anomaly, len(boosted))
+	for key := range boosted {
+		if a, ok := s.found.of(key, now); ok {
+			odd[key] = &l7.Anomaly{At: a.At.UnixNano(), Kind: a.Kind.String(), Value: a.Value, Usual: a.Usual}
+		}
+	}
+	s.odd.Store(&odd)
+	return boosted
 }
 
 // save writes the state where it is time, or at the end.

@@ -29,6 +29,12 @@ func TestDocumentNamesEveryAttribute(t *testing.T) {
 			said = append(said, "`"+key+"`")
 		}
 	}
+	for _, event := range encodeSpan(t, full, QueryKeys).Events {
+		said = append(said, "`"+event.Name+"`")
+		for key := range attributesOf(t, event.Attributes) {
+			said = append(said, "`"+key+"`")
+		}
+	}
 	for status := 400; status < 600; status++ {
 		if code := l7.GRPCOfHTTP(status); code != l7.GRPCUnknown {
 			said = append(said, strconv.Itoa(status), "`"+code.String()+"`")

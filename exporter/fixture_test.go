@@ -67,6 +67,7 @@ func exampleSpan() *l7.Span {
 		Threshold:    1 << 55,
 		HasThreshold: true,
 		TraceFlags:   1,
+		Anomaly:      &l7.Anomaly{At: startOfTest, Kind: "latency_shift", Value: 0.5, Usual: 0.25},
 		Resource:     frontend,
 	}
 }

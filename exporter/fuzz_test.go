@@ -24,6 +24,9 @@ func FuzzSpan(f *testing.F) {
 		s.RequestUnknown, s.ResponseUnknown, s.ResetByClient = cut&1 != 0, cut&2 != 0, cut&4 != 0
 		s.Route, s.RouteFromRule, s.Rule, s.Reason, s.Class = path, cut&8 != 0, agent, l7.Reason(bits), l7.Class(bits>>2)
 		s.Threshold, s.HasThreshold, s.Generation = uint64(port)<<40, cut&16 != 0, uint32(cut)
+		if bits&2 != 0 {
+			s.Anomaly = nil
+		}
 		e := encoder{capture: Capture{
 			Query: QueryCapture(bits >> 4 % 3), GRPCMessage: bits&64 != 0, ContentType: bits&32 != 0, GuessedRoute: bits&128 != 0,
 		}}

@@ -274,6 +274,7 @@ func (e *encoder) appendResponse(b []byte, s *l7.Span) []byte {
 		b = appendDoubleAttribute(b, keyTimeToFirstByte, float64(s.FirstByte-s.Start)/1e9)
 	}
 	b = e.appendSampling(b, s)
+	b = e.appendAnomaly(b, s)
 	if s.Joined {
 		b = append(b, joined...)
 	}

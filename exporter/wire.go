@@ -38,8 +38,13 @@ const (
 	tagSpanStart      = 7<<3 | 1
 	tagSpanEnd        = 8<<3 | 1
 	tagSpanAttribute  = 9<<3 | 2
+	tagSpanEvent      = 11<<3 | 2
 	tagSpanStatus     = 15<<3 | 2
 	tagSpanFlags      = 16<<3 | 5 // two bytes
+
+	tagEventTime      = 1<<3 | 1
+	tagEventName      = 2<<3 | 2
+	tagEventAttribute = 3<<3 | 2
 
 	tagStatusMessage = 2<<3 | 2
 	tagStatusCode    = 3 << 3

@@ -43,6 +43,13 @@ const (
 	EndedByRefusal
 )
 
+// Anomaly says how a route behaves unlike itself.
+type Anomaly struct {
+	At           int64   // when it was found, nanoseconds since the Unix epoch
+	Kind         string  // latency_shift, latency_ramp, error_rate
+	Value, Usual float64 // of latency seconds, of errors the ratio
+}
+
 // Reason is why a span was kept.
 type Reason uint8
 
@@ -209,7 +216,8 @@ type Span struct {
 	// Threshold is T of consistent probability sampling, 56 bits, where HasThreshold.
 	Threshold    uint64
 	HasThreshold bool
-	TraceFlags   uint8 // to export: the sampled bit is always set
+	Anomaly      *Anomaly // its route behaves unlike itself; nil: it does not
+	TraceFlags   uint8    // to export: the sampled bit is always set
 	Cut          Cut
 	Joined       bool // the connection was open before ambit saw it
 

@@ -88,6 +88,8 @@ type Controller struct {
 	other    float64  // load of what is of no route
 	grants   float64  // floors that may be granted
 	base     float64
+	seen     bool // something was measured
+	restored bool // base is of before a restart
 	summary  Summary
 	rates    Rates
 
@@ -184,7 +186,7 @@ func (c *Controller) measure(now time.Time, seconds float64, first bool, in Coun
 		case r.measured:
 			r.offered = estimate(r.offered, r.current, seconds)
 		case counted > 0:
-			r.offered, r.measured = r.current, true
+			r.offered, r.measured, c.seen = r.current, true, true
 		}
 		if !given.Fixed && given.Remote < 0 {
 			if rate := r.rate; rate >= 0 {
@@ -267,9 +269,11 @@ func (c *Controller) share(now time.Time, in Counters) {
 	var level float64
 	level, c.scratch = fill(c.demands, supply, c.scratch)
 	c.summary.Level = level
-	c.base = 1.
-	if c.other > 0 {
+	switch {
+	case c.other > 0:
 		c.base = min(1, level/c.other)
+	case c.seen || !c.restored:
+		c.base = 1 // new routes are seen, and share then
 	}
 	for i, r := range c.list {
 		rate := 1.
@@ -384,7 +388,7 @@ func (c *Controller) decide(now time.Time, r *route, given *Route, wanted float6
 func (c *Controller) summarise() {
 	c.rates.Base = c.base
 	s := &c.summary
-	s.Budget, s.Others, s.Node = c.config.Budget, c.others, c.node.Load
+	s.Budget, s.Base, s.Others, s.Node = c.config.Budget, c.base, c.others, c.node.Load
 	s.Offered, s.Asked = c.other, c.other*c.base
 	for _, r := range c.list {
 		if r.reason == ByRule || r.reason == ByRemote {

@@ -64,6 +64,7 @@ type Totals struct {
 // Summary is what a step knew, for those who want to see why.
 type Summary struct {
 	Budget  float64 // spans per second, 0: none
+	Base    float64 // rate of what has none of its own
 	Offered float64 // exchange sides per second of routes that the controller moves
 	Asked   float64 // spans per second that its rates should keep
 	Others  float64 // spans per second that are kept by rules, callers, the tail; negative where callers refuse

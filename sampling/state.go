@@ -24,7 +24,7 @@ type RouteName struct {
 // State is what a controller begins with after a restart.
 type State struct {
 	Version int          `json:"version"`
-	Base    float64      `json:"base"`
+	Base    float64      `json:"base"` // share of all that was offered: what routes begin with after a restart
 	Node    float64      `json:"node"` // factor of the node's load
 	Routes  []StateRoute `json:"routes"`
 }
@@ -38,6 +38,9 @@ type StateRoute struct {
 // Save gives the state; name is asked for the name of each route that has a rate of its own, and may not know it.
 func (c *Controller) Save(name func(key uint64) (RouteName, bool)) State {
 	s := State{Version: StateVersion, Base: c.base, Node: c.node.Factor}
+	if c.summary.Offered > 0 {
+		s.Base = min(1, c.summary.Asked/c.summary.Offered)
+	}
 	for _, r := range c.list {
 		if r.rate < 0 || !r.measured || len(s.Routes) == StateMax {
 			continue
@@ -70,7 +73,7 @@ func DecodeState(b []byte) (State, error) {
 // Restore has the controller begin with a state, before its first step. Routes get their rates by Begin, as their names
 // become known.
 func (c *Controller) Restore(s State) {
-	c.base = s.Base
+	c.base, c.restored = s.Base, true
 	c.node.Factor = s.Node
 }
 

@@ -36,7 +36,7 @@ func (s *stage) Status(context.Context) (admin.Status, error) {
 	return admin.Status{Version: "1.2.3", State: s.state, Exchanges: admin.Exchanges{Seen: 1234}}, s.err
 }
 
-func (s *stage) Rates() (admin.Rates, error) { return s.rates, s.err }
+func (s *stage) Rates(admin.RatesQuery) (admin.Rates, error) { return s.rates, s.err }
 
 func (s *stage) SetRates(_ context.Context, share float64) (admin.Rates, error) {
 	s.rates.Override = &share

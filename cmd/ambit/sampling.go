@@ -18,9 +18,15 @@ func (p *program) ratesCommand() *cli.Command {
 	given := texts{} // of all: "rates --socket PATH set 1"
 	rates := p.asking(given, cli.Command{
 		Name:      "rates",
-		Usage:     "show the rates and budgets in force, or put a rate above all rules",
+		Usage:     "show the rates and budgets in force and why they are so, or put a rate above all rules",
 		UsageText: "ambit rates [command options]\nambit rates set [command options] RATE\nambit rates clear [command options]",
-	}, show(p, func(a *admin.Client, c *cli.Context) (admin.Rates, error) { return a.Rates(c.Context) }, admin.WriteRates))
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "service", Usage: "rates of routes of this `SERVICE` alone"},
+			&cli.IntFlag{Name: "limit", Value: 30, Usage: fmt.Sprintf("how many `ROUTES` are shown, 0 to %d", admin.MaxRates)},
+			&cli.BoolFlag{Name: "history", Usage: "show how the rate of each route changed"},
+			&cli.StringFlag{Name: "explain", Usage: "tell the last decisions on a `ROUTE` in words: a template, or a method and a template"},
+		},
+	}, p.rates)
 	rates.Subcommands = []*cli.Command{
 		p.asking(given, cli.Command{
 			Name:        "set",
@@ -34,6 +40,30 @@ func (p *program) ratesCommand() *cli.Command {
 		}, show(p, func(a *admin.Client, c *cli.Context) (admin.Rates, error) { return a.ClearRates(c.Context) }, admin.WriteRates)),
 	}
 	return rates
+}
+
+func (p *program) rates(c *cli.Context, dial dialer, _ []string) error {
+	q := admin.RatesQuery{Limit: c.Int("limit"), Service: c.String("service"), Route: c.String("explain")}
+	if q.Limit < 0 || q.Limit > admin.MaxRates {
+		return fmt.Errorf("flag --limit: %d is out of range; allowed: a whole number from 0 to %d", q.Limit, admin.MaxRates)
+	}
+	write := admin.WriteRates
+	switch {
+	case q.Route != "":
+		write = admin.WriteExplanation
+	case c.Bool("history"):
+		write = admin.WriteHistory
+	}
+	return show(p, func(a *admin.Client, c *cli.Context) (admin.Rates, error) {
+		rates, err := a.Rates(c.Context, q)
+		if err == nil && q.Route != "" && len(rates.Routes) == 0 {
+			err = fmt.Errorf("no route %q has a rate that is moved: \"ambit rates\" lists them", q.Route)
+			if rates.Control == nil {
+				err = errors.New("no rates are moved: sampling.control is off, or auto without a budget")
+			}
+		}
+		return rates, err
+	}, write)(c, dial, nil)
 }
 
 func (p *program) setRates(c *cli.Context, dial dialer, args []string) error {
