@@ -18,17 +18,39 @@ func TestMetrics(t *testing.T) {
 	status.Memory.Maps = append(status.Memory.Maps, MapMemory{"flows", 1})
 	status.Attachments = append(status.Attachments, status.Attachments[0])
 	more := prometheus.NewCounter(prometheus.CounterOpts{Name: "ambit_more_total", Help: "More."})
-	b := &stage{state: Tracing, status: status, rates: Rates{Default: 0.1, Generation: 3}}
+	b := &stage{state: Tracing, status: status, rates: Rates{
+		Default: 0.1, Generation: 3, Budgets: []Budget{{Name: "node", Limit: 100, Kept: 900, Refused: 80, Stopped: 7}},
+		Control: &Control{
+			Offered: 4000, Asked: 118, Others: -2.5, Load: Load{Factor: 0.5, State: "falling"}, Steps: 60, ControlSeconds: 0.25,
+			Changes: map[string]uint64{"budget": 12}, FloorsGranted: 3, FloorsDeferred: 1, Falls: 2,
+			AnomaliesFound: map[string]uint64{"error_rate": 1},
+		},
+	}}
 	s, err := Listen(Config{Address: "127.0.0.1:0", Socket: filepath.Join(t.TempDir(), "s"), Log: quiet(), Collectors: []prometheus.Collector{more}}, b)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close(t.Context())
 	want := []string{
+		`ambit_anomalies_total{kind="error_rate"} 1`,
 		`ambit_attachments{hook="egress",method="tcx"} 2`,
 		`ambit_attachments{hook="ingress",method="clsact"} 1`,
 		`ambit_attachments{hook="sockops",method="link"} 1`,
+		`ambit_budget_spans_per_second{budget="node"} 100`,
+		`ambit_budget_spans_total{budget="node",result="kept"} 900`,
+		`ambit_budget_spans_total{budget="node",result="refused"} 80`,
+		`ambit_budget_spans_total{budget="node",result="stopped"} 7`,
 		`ambit_build_info{kernel="6.18.0",version="1.2.3"} 1`,
+		`ambit_control 1`,
+		`ambit_control_asked_per_second 118`,
+		`ambit_control_changes_total{reason="budget"} 12`,
+		`ambit_control_falls_total 2`,
+		`ambit_control_floors_total{result="deferred"} 1`,
+		`ambit_control_floors_total{result="granted"} 3`,
+		`ambit_control_offered_per_second 4000`,
+		`ambit_control_others_per_second -2.5`,
+		`ambit_control_seconds_total 0.25`,
+		`ambit_control_steps_total 60`,
 		`ambit_events_total{event="desync"} 0`,
 		`ambit_events_total{event="flows"} 1000`,
 		`ambit_events_total{event="not_http"} 12`,
@@ -43,6 +65,11 @@ func TestMetrics(t *testing.T) {
 		`ambit_exchanges_unsampled_total 1.111111e+06`,
 		`ambit_exporter_failing 1`,
 		`ambit_exporter_queued_bytes 20480`,
+		`ambit_load_factor 0.5`,
+		`ambit_load_state{state="falling"} 1`,
+		`ambit_load_state{state="holding"} 0`,
+		`ambit_load_state{state="rising"} 0`,
+		`ambit_load_state{state="steady"} 0`,
 		`ambit_map_memory_bytes{map="flows"} 1.048577e+06`,
 		`ambit_map_memory_bytes{map="ring"} 4.194304e+06`,
 		`ambit_more_total 0`,

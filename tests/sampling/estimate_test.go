@@ -79,6 +79,7 @@ func served(metrics map[string]float64, route string) (all, slow float64) {
 func TestEstimates(t *testing.T) {
 	const rules = `sampling:
   budget: %d
+  control: off
   tail_budget: %d
   forced: {header: x-envoy-force-trace, budget: 10}
   rules:

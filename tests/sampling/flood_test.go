@@ -13,7 +13,7 @@ import (
 func TestFlood(t *testing.T) {
 	const budget, forced, known = 200, 10, 20
 	const quota = 256 // routes of a service and kind
-	g := newGround(t, fmt.Sprintf(`sampling: {budget: %d, forced: {header: x-envoy-force-trace, budget: %d}}`, budget, forced),
+	g := newGround(t, fmt.Sprintf(`sampling: {budget: %d, control: off, forced: {header: x-envoy-force-trace, budget: %d}}`, budget, forced),
 		"--forced-from", "127.0.0.0/8")
 	sent, total := make(map[string]int), 0
 	play := func(to string, requests int, mix []request) []stage.Span {

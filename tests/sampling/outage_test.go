@@ -64,6 +64,7 @@ func TestOutage(t *testing.T) {
 	const budget, tailBudget, requests = 400, 200, 100_000
 	g := newGround(t, fmt.Sprintf(`sampling:
   budget: %d
+  control: off
   tail_budget: %d
   rules:
   - {name: pay, match: {path: {prefix: /pay}}, rate: 0.001, slow_threshold: 5ms, class: critical}
