@@ -18,8 +18,9 @@ type alarm struct {
 }
 
 const (
-	// triggerWindow is the time that a trigger looks at, and triggerShare how much of it something has to wait.
-	triggerWindow = time.Second
+	// triggerWindow is the time that a trigger looks at, and triggerShare how much of it something has to wait. Shorter windows
+	// take CAP_SYS_RESOURCE.
+	triggerWindow = 2 * time.Second
 	triggerShare  = 0.4
 )
 

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"sync/atomic"
 	"testing"
 
 	"ambit/bpf"
@@ -10,7 +11,7 @@ import (
 
 func TestSpansAreToldTheirNames(t *testing.T) {
 	_, r := newStage(t, `sampling: {defaults: off, rules: [{name: users, match: {path: {template: "/users/{id}"}}, rate: 1}]}`)
-	p := &pump{rules: r, routes: newRoutes(always, r), exemplars: exporter.NewExemplars()}
+	p := &pump{rules: r, routes: newRoutes(always, r), exemplars: exporter.NewExemplars(), anomalies: new(atomic.Pointer[map[uint64]*l7.Anomaly])}
 	p.routes.Learn(&l7.Announcement{Key: 5, Kind: l7.Server, Method: "GET", Path: "/orders/7", Rule: bpf.NoRule, Generation: 1, Decided: 1})
 	if by := p.routes.Decided(5); by != (Decided{Rule: l7.DefaultRule}) {
 		t.Errorf("a route that nobody kept a span of is decided by %+v", by)
@@ -72,7 +73,7 @@ func namedSpan(t testing.TB) (*pump, *bpf.Record, *l7.Span) {
 	if err := r.load(&cfg, Origins{}); err != nil {
 		t.Fatal(err)
 	}
-	p := &pump{rules: r, routes: newRoutes(always, r), exemplars: exporter.NewExemplars()}
+	p := &pump{rules: r, routes: newRoutes(always, r), exemplars: exporter.NewExemplars(), anomalies: new(atomic.Pointer[map[uint64]*l7.Anomaly])}
 	p.routes.Learn(&l7.Announcement{Key: 5, Kind: l7.Server, Method: "GET", Path: "/orders/7", Rule: bpf.NoRule, Generation: 1})
 	record := &bpf.Record{Generation: 1, TemplateRule: bpf.NoRule, Decision: [2]bpf.Decision{{}, {Route: 5, Rule: 8}}}
 	return p, record, &l7.Span{Kind: l7.Server, Path: "/orders/7", Reason: l7.ReasonHead}

@@ -61,7 +61,7 @@ const (
 	// ask is how much more than the budget rates ask for. The valve takes it off again; without it, what the valve takes
 	// when spans happen to come close together would be left unspent.
 	ask = 1.18
-	// boostShare is how much of the budget boosts of anomalies take at the most.
+	// boostShare is how much of the budget boosts of anomalies add at the most.
 	boostShare = 0.25
 	// boostBy is how much more a boosted route is sampled without a budget.
 	boostBy = 10
@@ -419,7 +419,7 @@ func (c *Controller) boost(sig Signals) {
 			rate = c.base
 		}
 		if r := c.list[i]; c.config.Budget > 0 && r.offered > 0 {
-			out.Boost = min(1, max(rate, each/r.offered))
+			out.Boost = min(1, rate+each/r.offered)
 		} else {
 			out.Boost = min(1, boostBy*rate)
 		}
