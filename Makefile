@@ -108,8 +108,8 @@ test-kernels:
 # Samplers side by side on made-up traffic: docs/sampling.md. Every run gives the same numbers.
 .PHONY: sim
 sim:
-	mkdir -p build
-	go test -count=1 -v -run TestScenarios ./tests/sim -out $(CURDIR)/build/sim.json
+	mkdir -p build docs/images
+	go test -count=1 -v -run TestScenarios ./tests/sim -out $(CURDIR)/build/sim.json -plots $(CURDIR)/docs/images
 
 # Only once there is one.
 ifneq ($(wildcard tests/bench/*.go),)

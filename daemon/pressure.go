@@ -19,12 +19,13 @@ import (
 
 // pressure reads how loaded node, workloads and ambit itself are. Signals come from, the first that there is:
 //
-//	CPU of the node       /proc/pressure/cpu; else how busy /proc/stat says it is, above 90 %
+//	CPU of the node       /proc/pressure/cpu, but no more than how busy /proc/stat says it is; without PSI the latter,
+//	                      above 90 %
 //	memory of the node    /proc/pressure/memory; else how little /proc/meminfo says is available, below 10 %
 //	CPU of a workload     cpu.pressure of its cgroup, and the time that cpu.stat says it was throttled for
 //	memory of a workload  memory.pressure of its cgroup; else memory.current, less files that can go, above 90 % of its limit
 //
-// One goroutine uses it. It holds at most pressureFiles files open for each workload.
+// One goroutine uses it. It holds three files open for each workload, of which the kernel counts 511 at the most.
 type pressure struct {
 	root    string // where the host's /proc is
 	dir     func(cgroup uint64) string
@@ -37,8 +38,6 @@ type pressure struct {
 	own     time.Duration
 	cgroups map[uint64]*workload
 }
-
-const pressureFiles = 3
 
 func newPressure(root string, dir func(uint64) string, reader *bpf.Reader, queue func() float64) *pressure {
 	p := &pressure{root: root, dir: dir, reader: reader, queue: queue, cgroups: make(map[uint64]*workload)}
@@ -114,13 +113,16 @@ func share(of, elapsed time.Duration) float64 {
 	return min(1, float64(of)/float64(elapsed))
 }
 
+// nodeCPU is no more than how busy the processors are: one of many that is fought for does not make a node loaded, though
+// something waits all the time.
 func (p *pressure) nodeCPU(elapsed time.Duration, first bool) float64 {
-	if v, ok := p.cpu.read(elapsed); ok {
-		return v
-	}
+	waited, psi := p.cpu.read(elapsed)
 	busy, ok := p.busy.read(filepath.Join(p.root, "stat"))
-	if !ok || first {
+	switch {
+	case !ok || first:
 		return 0
+	case psi:
+		return min(waited, busy)
 	}
 	return above(busy, 0.9)
 }

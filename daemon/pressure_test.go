@@ -62,7 +62,7 @@ func TestPressureOfPSI(t *testing.T) {
 	psi := func(us string) string {
 		return "some avg10=9.00 avg60=9.00 avg300=9.00 total=" + us + "\nfull avg10=0.00 total=99\n"
 	}
-	writeFiles(t, proc, map[string]string{"pressure/cpu": psi("1000"), "pressure/memory": psi("1000")})
+	writeFiles(t, proc, map[string]string{"pressure/cpu": psi("1000"), "pressure/memory": psi("1000"), "stat": "cpu 0 0 0 0 0 0 0 0\n"})
 	writeFiles(t, pod, map[string]string{"cgroup.type": "domain\n", "cpu.pressure": psi("0"), "memory.pressure": psi("0")})
 	p := newPressure(proc, func(uint64) string { return pod }, nil, nil)
 	defer p.close()
@@ -71,11 +71,17 @@ func TestPressureOfPSI(t *testing.T) {
 		t.Errorf("what was before is taken for now: %+v", s)
 	}
 	// The same files go on, as those of the kernel do.
-	writeFiles(t, proc, map[string]string{"pressure/cpu": psi("30001000"), "pressure/memory": psi("6001000")})
+	writeFiles(t, proc, map[string]string{"pressure/cpu": psi("30001000"), "pressure/memory": psi("6001000"), "stat": "cpu 90 0 0 10 0 0 0 0\n"})
 	writeFiles(t, pod, map[string]string{"cpu.pressure": psi("15000000"), "memory.pressure": psi("99000000")})
 	p.at = p.at.Add(-time.Minute)
 	s := p.read(names, snap)
 	if !near(s.Node.CPU, 0.5) || !near(s.Node.Memory, 0.1) || !near(s.Services["cart"].CPU, 0.25) || s.Services["cart"].Memory != 1 {
+		t.Errorf("got %+v", s)
+	}
+	// One processor of four that many wait for is no loaded node.
+	writeFiles(t, proc, map[string]string{"pressure/cpu": psi("90001000"), "stat": "cpu 115 0 0 85 0 0 0 0\n"})
+	p.at = p.at.Add(-time.Minute)
+	if s := p.read(names, snap); !near(s.Node.CPU, 0.25) {
 		t.Errorf("got %+v", s)
 	}
 }

@@ -3,6 +3,7 @@ package sampling
 import (
 	"fmt"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -58,9 +59,14 @@ func (c *Config) Validate() error {
 }
 
 const (
-	// ask is how much more than the budget rates ask for. The valve takes it off again; without it, what the valve takes
-	// when spans happen to come close together would be left unspent.
-	ask = 1.18
+	// askFirst is how much more than the budget rates ask for, at first. The valve takes it off again; without it, what the
+	// valve takes when spans happen to come close together would be left unspent. How close they come is the traffic's, so
+	// that it is adjusted, slowly, towards spending askTarget, between askLeast and askMost.
+	askFirst  = 1.18
+	askTarget = 0.99
+	askGain   = 0.03
+	askLeast  = 1.1
+	askMost   = 1.6
 	// boostShare is how much of the budget boosts of anomalies add at the most.
 	boostShare = 0.25
 	// boostBy is how much more a boosted route is sampled without a budget.
@@ -84,6 +90,8 @@ type Controller struct {
 	node     governor
 	last     time.Time
 	before   Counters // totals of the last step; Routes is not kept
+	ask      float64  // how much more than the budget is asked for
+	scarce   bool     // the last step's shares were less than all
 	others   float64  // spans per second that are kept beside what routes share, smoothed
 	other    float64  // load of what is of no route
 	grants   float64  // floors that may be granted
@@ -130,7 +138,7 @@ type service struct {
 func New(c Config) *Controller {
 	return &Controller{
 		config: c, routes: make(map[uint64]*route), services: make(map[string]*service), node: newGovernor(),
-		base: c.Default, memberOf: make(map[string][]int),
+		base: c.Default, ask: askFirst, memberOf: make(map[string][]int),
 	}
 }
 
@@ -217,6 +225,10 @@ func (c *Controller) measure(now time.Time, seconds float64, first bool, in Coun
 	if !first {
 		c.others += follow * (asking - expected - c.others)
 	}
+	// Where all is asked for, or the load has jumped, there is nothing to learn of the valve.
+	if spent := float64(in.Kept-min(c.before.Kept, in.Kept)) / seconds; c.scarce && c.config.Budget > 0 {
+		c.ask = min(max(c.ask+askGain*(askTarget-spent/c.config.Budget), askLeast), askMost)
+	}
 	c.before = Counters{Other: in.Other, Kept: in.Kept, Refused: in.Refused}
 }
 
@@ -265,10 +277,11 @@ func (c *Controller) share(now time.Time, in Counters) {
 		return
 	}
 	c.demand(in)
-	supply := min(max(ask*c.config.Budget-c.others, steerLeast*c.config.Budget), steerMost*c.config.Budget)
+	supply := min(max(c.ask*c.config.Budget-c.others, steerLeast*c.config.Budget), steerMost*c.config.Budget)
 	var level float64
 	level, c.scratch = fill(c.demands, supply, c.scratch)
 	c.summary.Level = level
+	c.scarce = level < slices.Max(c.demands)
 	switch {
 	case c.other > 0:
 		c.base = min(1, level/c.other)

@@ -76,7 +76,7 @@ func TestSteady(t *testing.T) {
 		}
 		mean := sum / 10
 		if i > 10 {
-			if want := ask * 100 / 10000; math.Abs(mean-want) > 0.1*want {
+			if want := askFirst * 100 / 10000; math.Abs(mean-want) > 0.1*want {
 				t.Fatalf("second %d: mean rate %v, not about %v", i, mean, want)
 			}
 			if step := mean - last; math.Abs(step) > 0.05*last {

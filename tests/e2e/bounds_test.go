@@ -4,8 +4,6 @@ import (
 	"math"
 	"net/netip"
 	"slices"
-	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -123,7 +121,10 @@ func TestRingPressed(t *testing.T) {
 		var estimate, variance float64
 		for i := range spans {
 			if spans[i].Client() == kind {
-				p := probability(t, &spans[i])
+				p, known := stage.Probability(t, &spans[i])
+				if !known {
+					t.Fatalf("span %d has no threshold", i)
+				}
 				estimate += 1 / p
 				variance += (1 - p) / (p * p)
 			}
@@ -134,17 +135,6 @@ func TestRingPressed(t *testing.T) {
 			t.Errorf("client %v: the estimate is %.0f, want %d; off by %.1f standard errors", kind, estimate, turns, off)
 		}
 	}
-}
-
-// probability is what a span's threshold says.
-func probability(t *testing.T, s *stage.Span) float64 {
-	t.Helper()
-	digits, ok := strings.CutPrefix(s.TraceState, "ot=th:")
-	threshold, err := strconv.ParseUint((digits + strings.Repeat("0", 14))[:14], 16, 64)
-	if !ok || err != nil {
-		t.Fatalf("the tracestate %q has no threshold", s.TraceState)
-	}
-	return 1 - math.Ldexp(float64(threshold), -56)
 }
 
 // Connections beyond the table's size are not followed, and counted; when others have ended there is room again.

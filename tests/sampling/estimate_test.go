@@ -3,7 +3,6 @@ package sampling
 import (
 	"fmt"
 	"math"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -39,20 +38,6 @@ func (e *estimate) deviation() float64 {
 
 func (e *estimate) String() string {
 	return fmt.Sprintf("%s: %d for %.0f of %.0f, %+.2f", e.what, e.spans, e.sum, e.exact, e.deviation())
-}
-
-// probability is that with which a span was kept, by its tracestate; false where it is under none.
-func probability(t testing.TB, s *stage.Span) (float64, bool) {
-	t.Helper()
-	if s.TraceState == "" {
-		return 0, false
-	}
-	digits, found := strings.CutPrefix(s.TraceState, "ot=th:")
-	threshold, err := strconv.ParseUint((digits + strings.Repeat("0", 14))[:14], 16, 64)
-	if err != nil || !found {
-		t.Fatalf("tracestate is %q: %v", s.TraceState, err)
-	}
-	return float64(1<<56-threshold) / (1 << 56), true
 }
 
 // served are the counters of the server's sides of a route, "" is all of them, and of how many were slow.
@@ -124,7 +109,7 @@ func TestEstimates(t *testing.T) {
 			forced, raised := 0, 0
 			for i := range spans {
 				s := &spans[i]
-				p, known := probability(t, s)
+				p, known := stage.Probability(t, s)
 				if (s.Attributes["ambit.sampling.reason"] == "forced") == known || s.Client() && known {
 					t.Errorf("the tracestate is %q of a span with %v", s.TraceState, s.Attributes)
 				}

@@ -7,13 +7,22 @@ import (
 	"hash/fnv"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
-var out = flag.String("out", "", "a file for the results, as JSON")
+var (
+	out   = flag.String("out", "", "a file for the results, as JSON")
+	plots = flag.String("plots", "", "a directory for a plot of each scenario")
+)
+
+// plotOf is the name of a scenario's plot.
+func plotOf(scenario string) string {
+	return "sim-" + strings.NewReplacer(" ", "-", ",", "").Replace(scenario) + ".svg"
+}
 
 // run runs one scenario by one sampler in a bubble, where time is not that of clocks.
 func run(t *testing.T, s scenario, sampler int) (result Result) {
@@ -38,9 +47,16 @@ func run(t *testing.T, s scenario, sampler int) (result Result) {
 func TestScenarios(t *testing.T) {
 	var all []Result
 	for _, s := range scenarios() {
+		begun := len(all)
 		for i := range samplers {
-			r := run(t, s, i)
-			all = append(all, r)
+			all = append(all, run(t, s, i))
+		}
+		if *plots != "" {
+			if err := os.WriteFile(filepath.Join(*plots, plotOf(s.name)), []byte(plot(all[begun:])), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, r := range all[begun:] {
 			if r.Sampler != "ambit" {
 				continue
 			}
@@ -99,6 +115,14 @@ func TestDocs(t *testing.T) {
 		_, rows, _ := strings.Cut(table(all), "---|\n")
 		if !strings.Contains(string(docs), rows) {
 			t.Errorf("docs/sampling.md has other numbers; run make sim:\n%s", rows)
+		}
+		name := plotOf(s.name)
+		drawn, err := os.ReadFile("../../docs/images/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(drawn) != plot(all) || !strings.Contains(string(docs), "images/"+name) {
+			t.Errorf("docs/images/%s is another plot, or docs/sampling.md does not show it; run make sim", name)
 		}
 	}
 }

@@ -153,3 +153,9 @@ func Wait(t testing.TB, what string, try func() error) {
 	}
 	t.Fatalf("after 10 s it does not hold that %s: %v", what, err)
 }
+
+// Rates are the rates in force, and those of the routes that are asked for.
+func (s *Stage) Rates(t testing.TB, q admin.RatesQuery) admin.Rates {
+	t.Helper()
+	return change(t, s, func(ctx context.Context) (admin.Rates, error) { return s.api.Rates(ctx, q) })
+}

@@ -2,7 +2,9 @@ package stage
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
+	"testing"
 
 	"ambit/l7"
 )
@@ -48,4 +50,18 @@ func TakeSampling(s *Span, got map[string]any, late bool) (wrong []string) {
 func isBeginning(route, whole string) bool {
 	begin, cut := strings.CutSuffix(route, "…")
 	return cut && len(begin) > 200 && strings.HasPrefix(whole, begin)
+}
+
+// Probability is that with which a span was kept, by its tracestate; false where it is under none.
+func Probability(t testing.TB, s *Span) (float64, bool) {
+	t.Helper()
+	if s.TraceState == "" {
+		return 0, false
+	}
+	digits, found := strings.CutPrefix(s.TraceState, "ot=th:")
+	threshold, err := strconv.ParseUint((digits + strings.Repeat("0", 14))[:14], 16, 64)
+	if err != nil || !found {
+		t.Fatalf("tracestate is %q: %v", s.TraceState, err)
+	}
+	return float64(1<<56-threshold) / (1 << 56), true
 }
