@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-func load(t *testing.T, cfg Config) *Kernel {
+func load(t testing.TB, cfg Config) *Kernel {
 	t.Helper()
 	if cfg.IdleLimit == 0 {
 		cfg.IdleLimit = time.Minute

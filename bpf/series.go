@@ -64,10 +64,15 @@ type Series struct {
 	Below   uint64        // the zero bucket of latency
 	Latency [LatencyBuckets]uint64
 	Bodies  [2]Sizes
+
+	count uint64 // what Count answers, 0: not worked out
 }
 
 // Count is the number of exchange sides.
 func (s *Series) Count() uint64 {
+	if s.count != 0 {
+		return s.count
+	}
 	n := s.Below
 	for _, v := range s.Latency {
 		n += v

@@ -5,38 +5,53 @@ import "time"
 // wrap is the total that a counter of 32 bits which goes round shows to have become.
 func wrap(total uint64, counter uint32) uint64 { return total + uint64(counter-uint32(total)) }
 
-// pairs gives do every total beside its counter of 32 bits.
-func (s *Series) pairs(e *ambitSeries, do func(total *uint64, counter uint32)) {
-	do(&s.Kept, e.Kept)
-	do(&s.Below, e.Below)
-	for i := range s.Latency {
-		do(&s.Latency[i], e.Latency[i])
+// same tells whether the element has counted nothing since. It and advance are most of what reading costs.
+func (s *Series) same(e *ambitSeries) bool {
+	if uint64(s.Sum) != e.SumNs || s.Bodies[RequestBody].Bytes != e.RequestBytes || s.Bodies[ResponseBody].Bytes != e.ResponseBytes ||
+		uint32(s.Kept) != e.Kept || uint32(s.Below) != e.Below {
+		return false
 	}
-	for b := range s.Bodies {
-		do(&s.Bodies[b].Unknown, e.SizesUnknown[b])
-		do(&s.Bodies[b].Empty, e.Empty[b])
-		for i := range s.Bodies[b].Buckets {
-			do(&s.Bodies[b].Buckets[i], e.Sizes[b][i])
+	for i := range s.Latency {
+		if uint32(s.Latency[i]) != e.Latency[i] {
+			return false
 		}
 	}
-}
-
-// same tells whether the element has counted nothing since.
-func (s *Series) same(e *ambitSeries) bool {
-	same := uint64(s.Sum) == e.SumNs && s.Bodies[RequestBody].Bytes == e.RequestBytes && s.Bodies[ResponseBody].Bytes == e.ResponseBytes
-	s.pairs(e, func(total *uint64, counter uint32) { same = same && uint32(*total) == counter })
-	return same
+	for b := range s.Bodies {
+		body := &s.Bodies[b]
+		if uint32(body.Unknown) != e.SizesUnknown[b] || uint32(body.Empty) != e.Empty[b] {
+			return false
+		}
+		for i := range body.Buckets {
+			if uint32(body.Buckets[i]) != e.Sizes[b][i] {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // advance takes what the element has counted since.
 func (s *Series) advance(e *ambitSeries) {
 	s.Sum = time.Duration(e.SumNs)
 	s.Bodies[RequestBody].Bytes, s.Bodies[ResponseBody].Bytes = e.RequestBytes, e.ResponseBytes
-	s.pairs(e, func(total *uint64, counter uint32) { *total = wrap(*total, counter) })
+	s.Kept, s.Below = wrap(s.Kept, e.Kept), wrap(s.Below, e.Below)
+	s.count = s.Below
+	for i := range s.Latency {
+		s.Latency[i] = wrap(s.Latency[i], e.Latency[i])
+		s.count += s.Latency[i]
+	}
+	for b := range s.Bodies {
+		body := &s.Bodies[b]
+		body.Unknown, body.Empty = wrap(body.Unknown, e.SizesUnknown[b]), wrap(body.Empty, e.Empty[b])
+		for i := range body.Buckets {
+			body.Buckets[i] = wrap(body.Buckets[i], e.Sizes[b][i])
+		}
+	}
 }
 
 // add adds other to s, times times; what is below zero goes round, so that -1 times takes it away.
 func (s *Series) add(other *Series, times uint64) {
+	s.count = 0
 	s.Sum += time.Duration(times) * other.Sum
 	s.Kept += times * other.Kept
 	s.Below += times * other.Below

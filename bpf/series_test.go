@@ -8,13 +8,13 @@ import (
 
 // table is a kernel whose maps the test fills in the place of the programs, and a reader of them.
 type table struct {
-	*testing.T
+	testing.TB
 	k   *Kernel
 	r   *SeriesReader
 	now uint64 // CLOCK_MONOTONIC, nanoseconds
 }
 
-func newTable(t *testing.T) *table {
+func newTable(t testing.TB) *table {
 	t.Helper()
 	k := load(t, Config{})
 	r, err := k.Series()
@@ -26,7 +26,7 @@ func newTable(t *testing.T) *table {
 			t.Error(err)
 		}
 	})
-	return &table{T: t, k: k, r: r, now: uint64(time.Hour)}
+	return &table{TB: t, k: k, r: r, now: uint64(time.Hour)}
 }
 
 // route puts a route into the bucket that the kernel would, as used just now.
