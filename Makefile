@@ -89,7 +89,7 @@ fuzz:
 .PHONY: race
 race:
 	.ci/need gcc libc6-dev
-	CGO_ENABLED=1 go test -race -count=1 ./admin ./cmd/... ./daemon ./exporter ./l7 ./meta ./tests/harness/ztunnel
+	CGO_ENABLED=1 go test -race -count=1 ./admin ./cmd/... ./daemon ./exporter ./l7 ./meta ./remote ./sampling ./tests/harness/ztunnel
 
 # A dead collector at 10,000 spans a second for as long as it has to be borne; "make test" has a shorter one.
 OUTAGE ?= 10m

@@ -7,13 +7,15 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
+	"ambit/remote"
 	"ambit/sampling"
 )
 
 // ControlConfig says what moves rates. It can change while the daemon runs, but for State.
 type ControlConfig struct {
-	// Mode is "auto" (on where there is a budget, or a latency band), "on" or "off".
+	// Mode is "auto" (on where there is a budget, a latency band, or remote sampling), "on" or "off".
 	Mode string
 	// Services and Classes have budgets of their own, in spans per second, within that of the node.
 	Services, Classes []named
@@ -23,6 +25,7 @@ type ControlConfig struct {
 	// Anomalies is "on" or "off".
 	Anomalies string
 	Band      BandConfig
+	Remote    RemoteConfig
 	// State is the file that rates survive a restart in, "" is none.
 	State string
 }
@@ -33,6 +36,15 @@ type BandConfig struct {
 	Services  []string
 	High, Low time.Duration
 	Least     float64
+}
+
+// RemoteConfig is Jaeger's remote sampling protocol, both ways.
+type RemoteConfig struct {
+	// Endpoint is asked for rates, each Interval; empty asks nobody.
+	Endpoint string
+	Interval time.Duration
+	// Listen is ADDRESS:PORT where SDKs ask; empty serves nobody.
+	Listen string
 }
 
 // named is a number with a name.
@@ -162,13 +174,29 @@ func accepts(pattern, name string) bool {
 	return pattern == name
 }
 
+var remoteEndpoint = codec[string]{
+	noun: "endpoint", allowed: remote.Schemes + ", or empty", show: text,
+	parse: func(v string) (string, error) {
+		if v == "" {
+			return "", nil
+		}
+		if strings.ContainsFunc(v, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) {
+			return "", fmt.Errorf("%q has blanks or control characters", v)
+		}
+		if err := remote.CheckEndpoint(v); err != nil {
+			return "", err
+		}
+		return v, nil
+	},
+}
+
 // on tells whether rates are moved.
 func (c *ControlConfig) on(budget float64) bool {
 	switch c.Mode {
 	case "on":
 		return true
 	case "auto":
-		return budget > 0 || len(c.Band.Services) > 0
+		return budget > 0 || len(c.Band.Services) > 0 || c.Remote.Endpoint != "" || c.Remote.Listen != ""
 	}
 	return false
 }

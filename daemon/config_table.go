@@ -18,8 +18,9 @@ const (
 	keyTailBudget    = "sampling.tail_budget"
 	keyForcedFrom    = "sampling.forced.from"
 	keyState         = "sampling.state"
-	keyRules         = "sampling.rules" // in the file alone, and no row of the table
-	exportedRate     = 0.1              // default of sample_rate where an endpoint is set
+	keyRemote        = "sampling.remote." // all of them wait for a restart
+	keyRules         = "sampling.rules"   // in the file alone, and no row of the table
+	exportedRate     = 0.1                // default of sample_rate where an endpoint is set
 	exportedRateNote = "an endpoint is set"
 	storedRateNote   = "no endpoint is set"
 )
@@ -102,7 +103,7 @@ var table = []Setting{
 	},
 	{
 		Key: "sampling.control", Flag: "control", Default: "auto",
-		Usage:   "whether rates are moved each second: auto is on where there is a budget or a latency band",
+		Usage:   "whether rates are moved each second: auto is on where there is a budget, a latency band or remote sampling",
 		binding: one(func(c *Config) *string { return &c.Sampling.Control.Mode }, oneOf("auto", "on", "off")),
 	},
 	{
@@ -149,6 +150,21 @@ var table = []Setting{
 		Key: "sampling.band.least", Flag: "band-least", Default: "0.1",
 		Usage:   "share of its base rate that a slow service keeps at the least",
 		binding: one(func(c *Config) *float64 { return &c.Sampling.Control.Band.Least }, numberIn(0.001, 1)),
+	},
+	{
+		Key: keyRemote + "endpoint", Flag: "remote-endpoint", Default: "",
+		Usage:   "endpoint of Jaeger's remote sampling that rates of services are taken from",
+		binding: one(func(c *Config) *string { return &c.Sampling.Control.Remote.Endpoint }, remoteEndpoint),
+	},
+	{
+		Key: keyRemote + "interval", Flag: "remote-interval", Default: "1m",
+		Usage:   "how often it is asked",
+		binding: one(func(c *Config) *time.Duration { return &c.Sampling.Control.Remote.Interval }, durationIn(time.Second, time.Hour)),
+	},
+	{
+		Key: keyRemote + "listen", Flag: "remote-listen", Default: "off",
+		Usage:   "TCP address where SDKs ask for the rates in force, by Jaeger's remote sampling over HTTP and gRPC",
+		binding: one(func(c *Config) *string { return &c.Sampling.Control.Remote.Listen }, listenAddress),
 	},
 	{
 		Key: keyState, Flag: "state", Default: "",

@@ -64,6 +64,7 @@ type Daemon struct {
 
 	rules    *rules // nil until the kernel side is loaded
 	steering *steering
+	remote   remoteSampling
 	reloader reloader
 
 	stop    context.CancelFunc // ends control
@@ -110,7 +111,7 @@ func New(ctx context.Context, cfg Config, from From, log *slog.Logger) (_ *Daemo
 	// The API comes before the kernel: an address in use is found before anything is attached.
 	d.server, err = admin.Listen(admin.Config{
 		Address: cfg.Admin.Address, Socket: cfg.Admin.Socket,
-		Collectors: []prometheus.Collector{redCollector{d, newRedEnded()}, pointsCollector{d}}, Log: log,
+		Collectors: []prometheus.Collector{redCollector{d, newRedEnded()}, pointsCollector{d}, remoteCollector{d}}, Log: log,
 	}, d)
 	if err != nil {
 		return nil, err
@@ -128,6 +129,9 @@ func New(ctx context.Context, cfg Config, from From, log *slog.Logger) (_ *Daemo
 		return nil, err
 	}
 	if err := d.load(); err != nil {
+		return nil, err
+	}
+	if err := d.openRemote(); err != nil {
 		return nil, err
 	}
 	if err := d.attach(); err != nil {
@@ -249,6 +253,9 @@ func (d *Daemon) begin() {
 	d.pump.start(d.reader, d.meta, d.out.sink, d.log, &d.running)
 	d.running.Go(func() { d.control(ctx) })
 	d.running.Go(func() { d.watch(ctx) })
+	if d.remote.poller != nil {
+		d.running.Go(func() { d.remote.poller.Run(ctx) })
+	}
 }
 
 // Close detaches everything, flushes what was traced and frees all; ctx bounds the flush.
@@ -286,6 +293,7 @@ func (d *Daemon) Close(ctx context.Context) error {
 		d.out.report(d.log)
 	}
 	flushing.Wait()
+	errs = append(errs, d.remote.close(ctx))
 	if d.server != nil {
 		errs = append(errs, d.server.Close(ctx))
 	}

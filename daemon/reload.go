@@ -139,7 +139,7 @@ func (d *Daemon) reload(why string) error {
 
 // reloaded tells the settings that a reload puts in force.
 func reloaded(key string) bool {
-	return key == keySampleRate || strings.HasPrefix(key, "sampling.") && key != keyForcedFrom && key != keyState
+	return key == keySampleRate || strings.HasPrefix(key, "sampling.") && key != keyForcedFrom && key != keyState && !strings.HasPrefix(key, keyRemote)
 }
 
 // waiting lists the settings that differ and that a reload does not change.

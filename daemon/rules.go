@@ -201,9 +201,18 @@ func verdictsOf(compiled *l7.Compiled) map[string]verdict {
 		action := &compiled.Actions[i]
 		verdicts[compiled.Rules[action.Rule].Name] = verdict{
 			fixed: action.Flags&(bpf.ActionDrop|bpf.ActionRate) != 0, class: sampling.Class(action.Class),
+			rate: rateOf(action),
 		}
 	}
 	return verdicts
+}
+
+// rateOf is the rate that an action gives, 0 where it drops or gives none.
+func rateOf(a *bpf.Action) float64 {
+	if a.Flags&bpf.ActionDrop != 0 || a.Flags&bpf.ActionRate == 0 {
+		return 0
+	}
+	return 1 - float64(a.Threshold)/float64(bpf.ThresholdNever)
 }
 
 // placeCaps gives each rule with a cap a budget: the one it had, else one that no rule in force has, for those hold until

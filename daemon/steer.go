@@ -2,12 +2,14 @@ package daemon
 
 import (
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"ambit/bpf"
 	"ambit/l7"
+	"ambit/remote"
 	"ambit/sampling"
 )
 
@@ -21,16 +23,19 @@ type steerKernel interface {
 // steering gives the controller what the kernel counted and how loaded the node is, and the kernel the rates that come of
 // it. It is off where the configuration says so, and then the kernel has the default rate alone.
 //
-//	tick ──> counters ──> sampling.Controller ──> Kernel.Steer, SeriesReader.Steer ──> consumers
-//	           signals ───────^  ^─────── sampling.Detector
+//	tick ──> counters ──> sampling.Controller ──> Kernel.Steer, SeriesReader.Steer
+//	           signals ──────^  ^  ^────── sampling.Detector
+//	                     remote.Poller
+//
+// Who follows the rates asks follow: remote.Server does, for SDKs.
 type steering struct {
 	kernel steerKernel
 	// routes puts the rates of routes in force.
 	routes func([]bpf.RouteRate)
 	names  *Routes
 	log    *slog.Logger
-	// consumers are told the rates of each step: the place for whoever is to follow them.
-	consumers []func(*rateTable)
+	// poller has the rates of a remote source; nil where there is none.
+	poller *remote.Poller
 
 	mu         sync.Mutex
 	on         bool
@@ -45,6 +50,8 @@ type steering struct {
 	path       string                                 // of the state, "" is none
 	saved      time.Time
 	services   map[uint16]string // of the latest snapshot
+	verdicts   map[string]verdict
+	safety     [sampling.Classes]float64 // of the latest step
 	counters   sampling.Counters
 	index      map[uint64]int // of counters.Routes, by key
 	rates      []bpf.RouteRate
@@ -54,18 +61,10 @@ type steering struct {
 	pressed    bool // it was logged that rates are lowered
 }
 
-// rateTable is the rates of one step.
-type rateTable struct {
-	At      time.Time
-	Default float64
-	Routes  []sampling.Rate
-	// Service and Name tell whose the rate of a key is; false where that is not known.
-	Name func(key uint64) (sampling.RouteName, bool)
-}
-
 // verdict is what the rule of a route leaves to the controller.
 type verdict struct {
-	fixed bool // nothing: it has a rate, or drops
+	fixed bool    // nothing: it has a rate, or drops
+	rate  float64 // then
 	class sampling.Class
 }
 
@@ -141,7 +140,8 @@ func (s *steering) tick(now time.Time, snap *bpf.Snapshot, in *steered, serviceN
 	if err != nil {
 		return err
 	}
-	s.count(snap, in.verdicts)
+	s.verdicts = in.verdicts
+	s.count(snap)
 	node := &budgets[bpf.BudgetNode]
 	s.counters.Kept, s.counters.Refused = node.Kept, node.Refused
 	var sig sampling.Signals
@@ -158,21 +158,21 @@ func (s *steering) tick(now time.Time, snap *bpf.Snapshot, in *steered, serviceN
 	if err := s.apply(rates); err != nil {
 		return err
 	}
-	s.tell(now, rates)
+	s.tell()
 	s.last = time.Since(begun)
 	s.took += s.last
 	return nil
 }
 
 // count makes the controller's counters of a snapshot.
-func (s *steering) count(snap *bpf.Snapshot, verdicts map[string]verdict) {
+func (s *steering) count(snap *bpf.Snapshot) {
 	c := &s.counters
 	c.Other = 0
 	c.Routes = c.Routes[:0]
 	clear(s.index)
 	for _, r := range snap.Routes {
 		s.index[r.Key] = len(c.Routes)
-		v, ok := verdicts[s.names.Decided(r.Key).Rule]
+		v, ok := s.verdicts[s.names.Decided(r.Key).Rule]
 		if !ok {
 			v.class = sampling.Normal
 		}
@@ -194,6 +194,93 @@ func (s *steering) count(snap *bpf.Snapshot, verdicts map[string]verdict) {
 		r.Kept += one.Kept
 		r.Sum += one.Sum
 	}
+	if s.poller != nil {
+		s.remote()
+	}
+}
+
+// remote gives routes the rates that the remote source wants of them.
+func (s *steering) remote() {
+	offered := make(map[string]float64) // of SERVER sides, by service
+	services := make([]string, 0, len(s.services))
+	for i := range s.counters.Routes {
+		r := &s.counters.Routes[i]
+		if _, seen := offered[r.Service]; !seen && r.Service != "" {
+			services = append(services, r.Service)
+			offered[r.Service] = 0
+		}
+		if r.Kind == sampling.Server {
+			offered[r.Service] += s.controller.Offered(r.Key)
+		}
+	}
+	s.poller.Want(services)
+	strategies := make(map[string]remote.Strategy, len(services))
+	for _, service := range services {
+		if strategy, ok := s.poller.Of(service); ok {
+			strategies[service] = strategy
+		}
+	}
+	for i := range s.counters.Routes {
+		r := &s.counters.Routes[i]
+		strategy, ok := strategies[r.Service]
+		if !ok {
+			continue
+		}
+		var names []string
+		if route, ok := s.names.Of(r.Key); ok {
+			names = operations(route)
+		}
+		r.Remote = strategy.Rate(s.controller.Offered(r.Key), offered[r.Service], names...)
+	}
+}
+
+// operations are the names that a span of a route may have where an SDK makes it, the likeliest first.
+func operations(route *l7.Route) []string {
+	if name := strings.TrimPrefix(route.Template, "/"); route.GRPC {
+		return []string{name, "/" + name}
+	}
+	return []string{route.Method + " " + route.Template, route.Template, "HTTP " + route.Method + " " + route.Template}
+}
+
+// follow gives the rates of a service's SERVER routes by the names of operations, and the share of all that is kept for
+// those that are not among them; false where there is none. A rule's rate counts like any other.
+func (s *steering) follow(service string) (remote.Strategy, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.on {
+		return remote.Strategy{}, false
+	}
+	out := remote.Strategy{Operations: make(map[string]float64)}
+	var offered, kept float64
+	known := false
+	for i := range s.counters.Routes {
+		r := &s.counters.Routes[i]
+		if r.Service != service {
+			continue
+		}
+		known = true
+		e, ok := s.controller.Explain(r.Key)
+		if !ok || r.Kind != sampling.Server {
+			continue
+		}
+		rate := max(e.Rate.Rate, e.Rate.Boost)
+		switch {
+		case r.Fixed:
+			rate = s.verdicts[s.names.Decided(r.Key).Rule].rate
+		case rate < 0:
+			rate = s.controller.Summary().Base
+		}
+		rate *= s.safety[r.Class]
+		offered, kept = offered+e.Offered, kept+e.Offered*rate
+		if route, ok := s.names.Of(r.Key); ok {
+			out.Operations[operations(route)[0]] = rate
+		}
+	}
+	out.Default = s.controller.Summary().Base
+	if offered > 0 {
+		out.Default = kept / offered
+	}
+	return out, known
 }
 
 func kindOfSide(side int) sampling.Kind {
@@ -235,6 +322,7 @@ func (s *steering) name(key uint64) (sampling.RouteName, bool) {
 
 // apply puts the rates of a step in force.
 func (s *steering) apply(rates *sampling.Rates) error {
+	s.safety = rates.Safety
 	s.rates = s.rates[:0]
 	for i := range rates.Routes {
 		r := &rates.Routes[i]
@@ -260,8 +348,8 @@ func thresholdOrNone(rate float64) uint64 {
 	return bpf.Threshold(rate)
 }
 
-// tell logs what operators look for, and hands the rates on.
-func (s *steering) tell(now time.Time, rates *sampling.Rates) {
+// tell logs what operators look for.
+func (s *steering) tell() {
 	node := s.controller.Summary().Node
 	if lowered := node.Factor < 1; lowered != s.pressed {
 		s.pressed = lowered
@@ -270,9 +358,6 @@ func (s *steering) tell(now time.Time, rates *sampling.Rates) {
 		} else {
 			s.log.Info("rates are no more lowered by load", "cause", node.Cause)
 		}
-	}
-	for _, consume := range s.consumers {
-		consume(&rateTable{At: now, Default: rates.Base, Routes: rates.Routes, Name: s.name})
 	}
 }
 

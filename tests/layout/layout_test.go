@@ -24,13 +24,14 @@ const (
 // import all, and nobody may import them.
 var imports = map[string][]string{
 	"cmd":      {"daemon", "admin"},
-	"daemon":   {"bpf", "tc", "l7", "meta", "sampling", "exporter", "admin"},
+	"daemon":   {"bpf", "tc", "l7", "meta", "sampling", "remote", "exporter", "admin"},
 	"meta":     {"l7", "bpf"},
 	"exporter": {"l7", "bpf"},
 	"l7":       {"bpf"},
 	"bpf":      nil,
 	"tc":       nil,
 	"sampling": nil,
+	"remote":   nil,
 	"admin":    nil,
 }
 
