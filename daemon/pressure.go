@@ -21,7 +21,8 @@ import (
 //
 //	CPU of the node       /proc/pressure/cpu, but no more than how busy /proc/stat says it is; without PSI the latter,
 //	                      above 90 %
-//	memory of the node    /proc/pressure/memory; else how little /proc/meminfo says is available, below 10 %
+//	memory of the node    /proc/pressure/memory, but no more than how short memory is, by /proc/meminfo; without PSI the
+//	                      latter, below 10 % available
 //	CPU of a workload     cpu.pressure of its cgroup, and the time that cpu.stat says it was throttled for
 //	memory of a workload  memory.pressure of its cgroup; else memory.current, less files that can go, above 90 % of its limit
 //
@@ -75,7 +76,7 @@ func (p *pressure) read(names map[uint16]string, snap *bpf.Snapshot) sampling.Si
 		s.Queue = p.queue()
 	}
 	s.Node.CPU = p.nodeCPU(elapsed, first)
-	s.Node.Memory = p.nodeMemory(elapsed, first)
+	s.Node.Memory = p.nodeMemory(elapsed)
 
 	seen := make(map[uint64]bool, len(snap.Services))
 	for index, service := range snap.Services {
@@ -127,10 +128,10 @@ func (p *pressure) nodeCPU(elapsed time.Duration, first bool) float64 {
 	return above(busy, 0.9)
 }
 
-func (p *pressure) nodeMemory(elapsed time.Duration, first bool) float64 {
-	if v, ok := p.memory.read(elapsed); ok {
-		return v
-	}
+// nodeMemory is no more than how short memory is, from a fifth available on: who stalls at a limit of its own makes the
+// kernel say that something stalls, and no node loaded.
+func (p *pressure) nodeMemory(elapsed time.Duration) float64 {
+	stalled, psi := p.memory.read(elapsed)
 	content, err := os.ReadFile(filepath.Join(p.root, "meminfo"))
 	if err != nil {
 		return 0
@@ -140,7 +141,11 @@ func (p *pressure) nodeMemory(elapsed time.Duration, first bool) float64 {
 	if !there || !too || total == 0 {
 		return 0
 	}
-	return above(1-float64(available)/float64(total), 0.9)
+	taken := 1 - float64(available)/float64(total)
+	if psi {
+		return min(stalled, above(taken, 0.8))
+	}
+	return above(taken, 0.9)
 }
 
 // above is how far a share is on its way from a mark to 1.

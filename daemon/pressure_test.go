@@ -62,7 +62,7 @@ func TestPressureOfPSI(t *testing.T) {
 	psi := func(us string) string {
 		return "some avg10=9.00 avg60=9.00 avg300=9.00 total=" + us + "\nfull avg10=0.00 total=99\n"
 	}
-	writeFiles(t, proc, map[string]string{"pressure/cpu": psi("1000"), "pressure/memory": psi("1000"), "stat": "cpu 0 0 0 0 0 0 0 0\n"})
+	writeFiles(t, proc, map[string]string{"pressure/cpu": psi("1000"), "pressure/memory": psi("1000"), "stat": "cpu 0 0 0 0 0 0 0 0\n", "meminfo": "MemTotal: 100 kB\nMemAvailable: 5 kB\n"})
 	writeFiles(t, pod, map[string]string{"cgroup.type": "domain\n", "cpu.pressure": psi("0"), "memory.pressure": psi("0")})
 	p := newPressure(proc, func(uint64) string { return pod }, nil, nil)
 	defer p.close()
@@ -78,10 +78,12 @@ func TestPressureOfPSI(t *testing.T) {
 	if !near(s.Node.CPU, 0.5) || !near(s.Node.Memory, 0.1) || !near(s.Services["cart"].CPU, 0.25) || s.Services["cart"].Memory != 1 {
 		t.Errorf("got %+v", s)
 	}
+	// Who stalls at a limit of its own does not stall the node.
+	writeFiles(t, proc, map[string]string{"pressure/memory": psi("60001000"), "meminfo": "MemTotal: 100 kB\nMemAvailable: 60 kB\n"})
 	// One processor of four that many wait for is no loaded node.
 	writeFiles(t, proc, map[string]string{"pressure/cpu": psi("90001000"), "stat": "cpu 115 0 0 85 0 0 0 0\n"})
 	p.at = p.at.Add(-time.Minute)
-	if s := p.read(names, snap); !near(s.Node.CPU, 0.25) {
+	if s := p.read(names, snap); !near(s.Node.CPU, 0.25) || s.Node.Memory != 0 {
 		t.Errorf("got %+v", s)
 	}
 }

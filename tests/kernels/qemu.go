@@ -19,6 +19,7 @@ type Guest struct {
 	Kernel    Kernel
 	Initramfs string // path
 	Argument  string // of its first process, /init
+	Options   string // of the kernel's command line
 	MemoryMB  int
 	Limit     time.Duration // the guest is killed when it takes longer
 }
@@ -68,7 +69,7 @@ func Boot(ctx context.Context, g Guest) (Result, error) {
 	defer cancel()
 	c := exec.CommandContext(ctx, qemu, append(slices.Clone(m.options), "-accel", "tcg", "-nodefaults", "-no-user-config",
 		"-m", fmt.Sprint(g.MemoryMB), "-smp", "1", "-no-reboot", "-display", "none", "-serial", "stdio",
-		"-kernel", g.Kernel.Image, "-initrd", g.Initramfs, "-append", fmt.Sprintf("console=%s panic=-1 quiet rdinit=/init -- %s", m.console, g.Argument))...)
+		"-kernel", g.Kernel.Image, "-initrd", g.Initramfs, "-append", fmt.Sprintf("console=%s panic=-1 quiet rdinit=/init %s -- %s", m.console, g.Options, g.Argument))...)
 	c.WaitDelay = 5 * time.Second
 	out, err := c.StdoutPipe()
 	if err != nil {

@@ -33,6 +33,8 @@ func checksFor(expectation string) ([]check, error) {
 		{"veth", veth},
 	}
 	switch expectation {
+	case report.Memory:
+		return append(checks[:4:4], check{"memory", memoryPressure}), nil
 	case report.Refused:
 		return append(checks, check{report.Programs, refusedPrograms}, check{report.Refusal, refusal}), nil
 	case report.ByTCX, report.ByClsact:
@@ -43,6 +45,13 @@ func checksFor(expectation string) ([]check, error) {
 }
 
 func main() {
+	if os.Getpid() != 1 && len(os.Args) > 1 && roles[os.Args[1]] != nil {
+		if err := roles[os.Args[1]](os.Args[2:]); err != nil {
+			fmt.Fprintf(os.Stderr, "%s: %v\n", os.Args[1], err)
+			os.Exit(1)
+		}
+		return
+	}
 	if os.Getpid() != 1 {
 		fmt.Fprintln(os.Stderr, "guest: this is the first process of a test's kernel, and powers it off; run the tests of tests/kernels instead")
 		os.Exit(1)

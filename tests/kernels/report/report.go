@@ -39,6 +39,7 @@ const (
 	ByTCX    = "tcx"    // it traces, attached by tcx
 	ByClsact = "clsact" // it traces, attached by filters
 	Refused  = "refused"
+	Memory   = "memory" // it lowers the rates of a workload that lacks memory, and no other's
 )
 
 // The checks whose details are read by the host.
