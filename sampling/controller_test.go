@@ -93,16 +93,42 @@ func TestSteady(t *testing.T) {
 	}
 }
 
-// A signal that stays at its mark moves nothing: neither at the high one nor at the low one, nor between.
+// A signal that stays at its mark moves nothing: neither at the high one nor at the low one, nor between. All of them at
+// once don't either.
 func TestAtTheMark(t *testing.T) {
-	marks := DefaultLoad().NodeCPU
-	for _, at := range []float64{marks.Low, (marks.Low + marks.High) / 2, marks.High} {
-		c, f := New(withBudget(100)), newTraffic(2)
-		for i := range 120 {
-			f.second(nil, 100, time.Millisecond)
-			rates := c.Step(start.Add(time.Duration(i)*time.Second), f.in, Signals{Node: Pressure{CPU: at}})
-			if rates.Safety[Background] != 1 {
-				t.Fatalf("CPU pressure %v: safety %v after %d s", at, rates.Safety, i)
+	l := DefaultLoad()
+	type at func(Marks) float64
+	signals := map[string]func(at) Signals{
+		"CPU of the node":    func(a at) Signals { return Signals{Node: Pressure{CPU: a(l.NodeCPU)}} },
+		"memory of the node": func(a at) Signals { return Signals{Node: Pressure{Memory: a(l.NodeMemory)}} },
+		"own CPU":            func(a at) Signals { return Signals{Self: a(l.Self)} },
+		"ring buffer":        func(a at) Signals { return Signals{Ring: a(l.Buffers)} },
+		"export queue":       func(a at) Signals { return Signals{Queue: a(l.Buffers)} },
+		"CPU of a workload":  func(a at) Signals { return Signals{Services: map[string]Pressure{"s": {CPU: a(l.CPU)}}} },
+		"memory of a workload": func(a at) Signals {
+			return Signals{Services: map[string]Pressure{"s": {Memory: a(l.Memory)}}}
+		},
+		"all": func(a at) Signals {
+			return Signals{
+				Node: Pressure{a(l.NodeCPU), a(l.NodeMemory)}, Self: a(l.Self), Ring: a(l.Buffers), Queue: a(l.Buffers),
+				Services: map[string]Pressure{"s": {a(l.CPU), a(l.Memory)}},
+			}
+		},
+	}
+	places := map[string]at{
+		"low":     func(m Marks) float64 { return m.Low },
+		"between": func(m Marks) float64 { return (m.Low + m.High) / 2 },
+		"high":    func(m Marks) float64 { return m.High },
+	}
+	for name, signal := range signals {
+		for where, place := range places {
+			c, f := New(withBudget(100)), newTraffic(2)
+			for i := range 120 {
+				f.second(nil, 100, time.Millisecond)
+				rates := c.Step(start.Add(time.Duration(i)*time.Second), f.in, signal(place))
+				if reason := rates.Routes[0].Reason; rates.Safety[Background] != 1 || reason != ByBudget {
+					t.Fatalf("%s at %s: safety %v, reason %v after %d s", name, where, rates.Safety, reason, i)
+				}
 			}
 		}
 	}
