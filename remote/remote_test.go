@@ -134,7 +134,9 @@ func TestEndpoints(t *testing.T) {
 // What a source said holds on while it is away, and new services are asked for at once.
 func TestPoller(t *testing.T) {
 	var away atomic.Bool
-	s, err := Listen("127.0.0.1:0", func(service string) (Strategy, bool) { return Strategy{Default: 0.5, Operations: map[string]float64{service: 1}}, !away.Load() }, quiet())
+	s, err := Listen("127.0.0.1:0", func(service string) (Strategy, bool) {
+		return Strategy{Default: 0.5, Operations: map[string]float64{service: 1}}, !away.Load()
+	}, quiet())
 	if err != nil {
 		t.Fatal(err)
 	}
