@@ -140,7 +140,7 @@ type MetricsConfig struct {
 // LogConfig says what is logged, and how.
 type LogConfig struct {
 	Level slog.Level
-	// Format is "text" or "json".
+	// Format is "auto", "text" or "json".
 	Format string
 }
 

@@ -330,9 +330,9 @@ var table = []Setting{
 		binding: one(logLevel, level),
 	},
 	{
-		Key: "log.format", Flag: "log-format", Default: "text",
-		Usage:   "form of the log, on standard error",
-		binding: one(func(c *Config) *string { return &c.Log.Format }, oneOf("text", "json")),
+		Key: "log.format", Flag: "log-format", Default: "auto",
+		Usage:   "form of the log, on standard error; auto: text, or entries with fields where that is systemd's journal",
+		binding: one(func(c *Config) *string { return &c.Log.Format }, oneOf("auto", "text", "json")),
 	},
 	{
 		Key: "live", Flag: "live", Default: "auto",

@@ -46,7 +46,7 @@ func TestDefaults(t *testing.T) {
 		Export:  ExportConfig{QueueBytes: 4 << 20, BatchSpans: 2048, BatchWait: time.Second, RetryFor: 5 * time.Minute, FlushTimeout: 4 * time.Second},
 		Store:   StoreConfig{MaxTraces: 1000, MaxBytes: 4 << 20},
 		Metrics: MetricsConfig{Routes: "all", OTLP: true},
-		Log:     LogConfig{Level: slog.LevelInfo, Format: "text"},
+		Log:     LogConfig{Level: slog.LevelInfo, Format: "auto"},
 		Live:    "auto",
 	}
 	got, origins, err := Load(Sources{})

@@ -44,6 +44,7 @@ func (d *Daemon) control(ctx context.Context) {
 		case <-tick.C:
 		}
 		stepped = time.Now()
+		d.ticked.Store(stepped.UnixNano())
 		sweeping.tell(d, d.kernel.Sweep())
 		step()
 		d.routes.Forget(d.series.Snapshot())

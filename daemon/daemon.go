@@ -30,6 +30,7 @@ import (
 	"ambit/meta"
 	"ambit/tc"
 
+	sd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -62,6 +63,8 @@ type Daemon struct {
 	rates  rateLog
 	spaces spaces
 
+	ticked atomic.Int64 // when control last did what is due, nanoseconds since the Unix epoch
+
 	rules    *rules // nil until the kernel side is loaded
 	steering *steering
 	remote   remoteSampling
@@ -82,6 +85,7 @@ func Run(ctx context.Context, cfg Config, from From, log *slog.Logger) error {
 		"admin", cfg.Admin.Address, "socket", cfg.Admin.Socket, "attachments", len(d.taps.Attachments()))
 	<-ctx.Done()
 	log.Info("stopping")
+	d.notify(sd.SdNotifyStopping)
 	flush, cancel := context.WithTimeout(context.Background(), cfg.Export.FlushTimeout)
 	defer cancel()
 	return d.Close(flush)
@@ -137,13 +141,14 @@ func New(ctx context.Context, cfg Config, from From, log *slog.Logger) (_ *Daemo
 	if err := d.attach(); err != nil {
 		return nil, err
 	}
-	d.begin()
+	working := d.begin()
 	if err := d.beginMetrics(ctx); err != nil {
 		return nil, err
 	}
 	// Loading needs more memory than running does: give it back now, not minutes later.
 	debug.FreeOSMemory()
 	d.state.Store(admin.Tracing)
+	d.running.Go(func() { d.serve(working) })
 	return d, nil
 }
 
@@ -243,8 +248,8 @@ func (d *Daemon) untap(n tc.NetNS) {
 	}
 }
 
-// begin starts the goroutines.
-func (d *Daemon) begin() {
+// begin starts the goroutines. Those that work until the end get the context that it answers.
+func (d *Daemon) begin() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	d.stop = cancel
 	d.pump.rules, d.pump.routes, d.pump.exemplars = d.rules, d.routes, exporter.NewExemplars()
@@ -256,6 +261,7 @@ func (d *Daemon) begin() {
 	if d.remote.poller != nil {
 		d.running.Go(func() { d.remote.poller.Run(ctx) })
 	}
+	return ctx
 }
 
 // Close detaches everything, flushes what was traced and frees all; ctx bounds the flush.

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"ambit/admin"
+
+	sd "github.com/coreos/go-systemd/v22/daemon"
 )
 
 // lookEvery is how often the configuration file is looked at. What it says is taken once it has been the same for two
@@ -113,6 +115,8 @@ func (d *Daemon) watch(ctx context.Context) {
 func (d *Daemon) reload(why string) error {
 	d.reloader.mu.Lock()
 	defer d.reloader.mu.Unlock()
+	d.notify(sd.SdNotifyReloading + "\n" + sd.SdNotifyMonotonicUsec())
+	defer d.notify(sd.SdNotifyReady)
 	cfg, origins, err := Load(d.reloader.from.Sources)
 	if err == nil {
 		err = d.rules.load(&cfg, origins)

@@ -96,3 +96,10 @@ func (s *spaces) programs() (map[string]bpf.ProgramInfo, error) {
 	}
 	return out, nil
 }
+
+// count is how many namespaces are tapped.
+func (s *spaces) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.live)
+}

@@ -1,9 +1,6 @@
 package main
 
 import (
-	"io"
-	"log/slog"
-
 	"ambit/daemon"
 
 	"github.com/urfave/cli/v2"
@@ -62,12 +59,4 @@ func (p *program) load(c *cli.Context, given texts) (daemon.Config, daemon.From,
 	}
 	cfg, origins, err := daemon.Load(src)
 	return cfg, daemon.From{Sources: src, Origins: origins}, err
-}
-
-func logger(w io.Writer, cfg daemon.LogConfig) *slog.Logger {
-	options := &slog.HandlerOptions{Level: cfg.Level}
-	if cfg.Format == "json" {
-		return slog.New(slog.NewJSONHandler(w, options))
-	}
-	return slog.New(slog.NewTextHandler(w, options))
 }

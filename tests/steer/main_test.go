@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -71,9 +72,11 @@ func hog(args []string) error {
 	if err := pin(args[0]); err != nil {
 		return err
 	}
-	for range 3 {
+	var turns [3]atomic.Uint64
+	for i := range turns {
 		go func() {
 			for {
+				turns[i].Add(1)
 			}
 		}()
 	}
