@@ -7,6 +7,7 @@
 # make fuzz       each fuzz test for a while (FUZZTIME)
 # make test-kernels  every kernel of docs/kernels.md under emulation
 # make sim        the controller and other samplers on made-up traffic; docs/sampling.md
+# make package    dist/*.deb and dist/*.rpm for amd64 and arm64
 # make bench      what a packet, a request and a span cost, as root; docs/performance.md
 
 # One compiler makes what is committed; bpf/gen.go names it too.
@@ -110,6 +111,20 @@ test-kernels:
 sim:
 	mkdir -p build docs/images
 	go test -count=1 -v -run TestScenarios ./tests/sim -out $(CURDIR)/build/sim.json -plots $(CURDIR)/docs/images
+
+# The packages, the same bytes of the same commit: times are the commit's, and Go trims paths.
+EPOCH := $(or $(shell git log -1 --format=%ct 2>/dev/null),0)
+.PHONY: package
+package:
+	rm -rf build/package dist && mkdir -p build/package dist
+	for arch in amd64 arm64; do \
+		GOARCH=$$arch go build -trimpath -ldflags '-s -w -buildid= -X ambit/daemon.Version=$(VERSION)' -o build/package/$$arch/ambit ./cmd/ambit || exit 1; \
+	done
+	cd packaging && go run . -root .. -build ../build/package -dist ../dist -version '$(VERSION)' -epoch $(EPOCH)
+
+.PHONY: help
+help:
+	@sed -n 's/^# make/make/p' Makefile
 
 # Only once there is one.
 ifneq ($(wildcard tests/bench/*.go),)

@@ -54,11 +54,12 @@ func (p *program) app() *cli.App {
 			p.runCommand(), p.configCommand(),
 			p.statusCommand(), p.ratesCommand(), p.rulesCommand(), p.reloadCommand(), p.traceCommand(),
 			p.pauseCommand(), p.resumeCommand(), p.tracesCommand(), p.topCommand(),
-			p.versionCommand(),
+			p.versionCommand(), p.generateCommand(),
 		},
-		Action:         p.noCommand,
-		OnUsageError:   usageError,
-		ExitErrHandler: func(*cli.Context, error) {}, // main prints errors
+		EnableBashCompletion: true,
+		Action:               p.noCommand,
+		OnUsageError:         usageError,
+		ExitErrHandler:       func(*cli.Context, error) {}, // main prints errors
 	}
 	for _, c := range app.Commands {
 		forEach(c, func(c *cli.Command) {
