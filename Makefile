@@ -14,8 +14,8 @@
 CLANG := clang-19 llvm-19 libbpf-dev linux-libc-dev
 # The programs that the demo and the tests call. Node is Debian's where there is none.
 DEMO := iproute2 iptables
-TEST := $(DEMO) bpftool curl debian-archive-keyring gcc libc6-dev nghttp2-client nghttp2-proxy nghttp2-server nginx nodejs procps python3 \
-	python3-venv qemu-system-x86 wrk xz-utils
+TEST := $(DEMO) bpftool curl dbus debian-archive-keyring gcc libc6-dev lintian man-db nghttp2-client nghttp2-proxy nghttp2-server nginx nodejs procps python3 \
+	python3-venv qemu-system-x86 rpm rpmlint systemd systemd-container wrk xz-utils
 
 VERSION := $(or $(shell git describe --tags --always --dirty 2>/dev/null),dev)
 
