@@ -47,6 +47,15 @@ func missing(spec *ebpf.CollectionSpec) []string {
 	return slices.Sorted(maps.Keys(lacks))
 }
 
+// Lacks lists what the embedded programs call for and this kernel does not have.
+func Lacks() ([]string, error) {
+	spec, err := loadAmbit()
+	if err != nil {
+		return nil, fmt.Errorf("read the embedded programs: %w", err)
+	}
+	return missing(spec), nil
+}
+
 // helperName is the name of a helper in the kernel's documentation, e.g. bpf_loop.
 func helperName(f asm.BuiltinFunc) string {
 	var name strings.Builder

@@ -54,7 +54,7 @@ func (p *program) app() *cli.App {
 			p.runCommand(), p.configCommand(),
 			p.statusCommand(), p.ratesCommand(), p.rulesCommand(), p.reloadCommand(), p.traceCommand(),
 			p.pauseCommand(), p.resumeCommand(), p.tracesCommand(), p.topCommand(),
-			p.versionCommand(), p.generateCommand(),
+			p.doctorCommand(), p.versionCommand(), p.generateCommand(),
 		},
 		EnableBashCompletion: true,
 		Action:               p.noCommand,

@@ -36,10 +36,10 @@ func checksFor(expectation string) ([]check, error) {
 	case report.Memory:
 		return append(checks[:4:4], check{"memory", memoryPressure}), nil
 	case report.Refused:
-		return append(checks, check{report.Programs, refusedPrograms}, check{report.Refusal, refusal}), nil
+		return append(checks, check{report.Programs, refusedPrograms}, check{report.Refusal, refusal}, check{"doctor", doctor(expectation)}), nil
 	case report.ByTCX, report.ByClsact:
 		t := &tracing{method: expectation}
-		return append(checks, check{report.Traces, t.traces}, check{report.Programs, t.programs}), nil
+		return append(checks, check{report.Traces, t.traces}, check{report.Programs, t.programs}, check{"doctor", doctor(expectation)}), nil
 	}
 	return nil, fmt.Errorf("what is expected is %q, want %s, %s or %s", expectation, report.ByTCX, report.ByClsact, report.Refused)
 }
