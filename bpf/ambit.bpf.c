@@ -9,7 +9,7 @@
 /* TCX_NEXT and TC_ACT_UNSPEC: whatever else is attached runs too. */
 #define PASS -1
 
-/* All taps of all namespaces, by way of their stubs, which leave in cb who and where they are. */
+/* All taps of all namespaces, by way of their stubs, which leave in tap_parts where they are. */
 SEC("tc")
 int tap(struct __sk_buff *skb)
 {

@@ -661,8 +661,11 @@ type ambitSubject struct {
 }
 
 type ambitTapParts struct {
-	_   structs.HostLayout
-	Seg struct {
+	_     structs.HostLayout
+	Netns uint64
+	Hook  uint32
+	Spare uint32
+	Seg   struct {
 		_       structs.HostLayout
 		Src     ambitEndpoint
 		Dst     ambitEndpoint

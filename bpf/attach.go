@@ -101,8 +101,11 @@ func (s *Stubs) Close() {
 	}
 }
 
-// skbCB is the offset of cb in struct __sk_buff.
-const skbCB = 48
+// Offsets in struct tap_parts.
+const (
+	partsNetns = 0
+	partsHook  = 8
+)
 
 // Tap makes the stubs of the namespace with the given cookie and counts it among the tapped ones.
 func (k *Kernel) Tap(cookie uint64) (*Stubs, error) {
@@ -120,17 +123,22 @@ func (k *Kernel) Tap(cookie uint64) (*Stubs, error) {
 			Name: p.name,
 			Type: ebpf.SchedCLS,
 			Instructions: asm.Instructions{
-				// By way of a register: before 6.3 the kernel takes no store of a constant into a context.
-				asm.Mov.Imm32(asm.R2, int32(cookie)),
-				asm.StoreMem(asm.R1, skbCB, asm.R2, asm.Word),
-				asm.Mov.Imm32(asm.R2, int32(cookie>>32)),
-				asm.StoreMem(asm.R1, skbCB+4, asm.R2, asm.Word),
-				asm.Mov.Imm32(asm.R2, int32(p.hook)),
-				asm.StoreMem(asm.R1, skbCB+8, asm.R2, asm.Word),
+				// Not in skb->cb, which is for those who share the hook.
+				asm.Mov.Reg(asm.R6, asm.R1),
+				asm.StoreImm(asm.RFP, -4, 0, asm.Word),
+				asm.Mov.Reg(asm.R2, asm.RFP),
+				asm.Add.Imm(asm.R2, -4),
+				asm.LoadMapPtr(asm.R1, k.objs.TapParts.FD()),
+				asm.FnMapLookupElem.Call(),
+				asm.JEq.Imm(asm.R0, 0, "pass"),
+				asm.LoadImm(asm.R1, int64(cookie), asm.DWord),
+				asm.StoreMem(asm.R0, partsNetns, asm.R1, asm.DWord),
+				asm.StoreImm(asm.R0, partsHook, int64(p.hook), asm.Word),
+				asm.Mov.Reg(asm.R1, asm.R6),
 				asm.LoadMapPtr(asm.R2, k.objs.Taps.FD()),
 				asm.Mov.Imm(asm.R3, int32(ambitTapProgramTAP_PACKET)),
 				asm.FnTailCall.Call(),
-				asm.Mov.Imm(asm.R0, -1),
+				asm.Mov.Imm(asm.R0, -1).WithSymbol("pass"),
 				asm.Return(),
 			},
 			License: "Dual BSD/GPL",

@@ -192,6 +192,10 @@ struct arrival {
 
 /* The larger parts of a tap, for which the stack of 512 bytes is too small. */
 struct tap_parts {
+	/* Where the packet was met: written by the stub of the hook, in bpf/attach.go, which knows these two by their offsets. */
+	__u64 netns; /* cookie of the tapped namespace */
+	__u32 hook; /* enum hook */
+	__u32 spare;
 	struct segment seg;
 	struct arrival arrival;
 	struct endpoint remote; /* of the sender's socket */

@@ -64,7 +64,7 @@ const (
 	// that it is adjusted, slowly, towards spending askTarget, between askLeast and askMost.
 	askFirst  = 1.18
 	askTarget = 0.99
-	askGain   = 0.03
+	askGain   = 0.1
 	askLeast  = 1.1
 	askMost   = 1.6
 	// boostShare is how much of the budget boosts of anomalies add at the most.

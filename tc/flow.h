@@ -13,7 +13,7 @@
 #include "parse.h"
 #include "socket.h"
 
-/* Where a packet was met. The stub of each hook says so in skb->cb[2]. */
+/* Where a packet was met. The stub of each hook says so in tap_parts: skb->cb is for the neighbours at the hook. */
 enum hook {
 	HOOK_LO_EGRESS,
 	HOOK_EGRESS,
@@ -36,10 +36,12 @@ static always_inline struct tap tap_of(struct __sk_buff *skb)
 	struct tap t = {
 		.skb = skb,
 		.parts = bpf_map_lookup_elem(&tap_parts, &zero),
-		.netns = (__u64)skb->cb[1] << 32 | skb->cb[0],
-		.hook = skb->cb[2],
 	};
 
+	if (t.parts) {
+		t.netns = t.parts->netns;
+		t.hook = t.parts->hook;
+	}
 	return t;
 }
 

@@ -456,8 +456,11 @@ type decisionSubject struct {
 }
 
 type decisionTapParts struct {
-	_   structs.HostLayout
-	Seg struct {
+	_     structs.HostLayout
+	Netns uint64
+	Hook  uint32
+	Spare uint32
+	Seg   struct {
 		_       structs.HostLayout
 		Src     decisionEndpoint
 		Dst     decisionEndpoint

@@ -123,8 +123,9 @@ func TestTenfoldStep(t *testing.T) {
 		}
 		spent := float64(n) / float64(of) / budget
 		t.Logf("%s: %.1f spans a second, %.1f %% of the budget", phase.name, float64(n)/float64(of), 100*spent)
-		if spent < 0.95 {
-			t.Errorf("%s: %.1f %% of the budget is spent, want 95 at least", phase.name, 100*spent)
+		// On a quiet machine it is 95 to 97. Where others have the processors spans come in bursts, and the valve takes more.
+		if spent < 0.9 {
+			t.Errorf("%s: %.1f %% of the budget is spent, want 90 at least", phase.name, 100*spent)
 		}
 	}
 	t.Logf("%d spans, %d of them floors, stand for %.0f of %.0f", len(spans), floors, sum, sides)
