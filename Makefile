@@ -58,13 +58,14 @@ lint:
 	@echo 'lint: imports and includes'; go test -count=1 ./tests/layout
 	@wc -l $(SOURCES) | awk '$$2 != "total" && $$1 > 450 { print "lint: warning: " $$2 " has " $$1 " lines; past 450 a file wants to be two" }'
 
-# Istio's own packages take minutes to compile, and are a module of their own.
+# Istio's own packages and Helm take minutes to compile, and are modules of their own.
 .PHONY: test
 test: bin/ambit
 	.ci/need $(TEST)
 	.ci/registry
 	.ci/gotest -timeout 15m ./...
 	cd tests/ambient && ../../.ci/gotest -timeout 10m ./...
+	cd tests/chart && ../../.ci/gotest -timeout 15m ./...
 
 .PHONY: demo
 demo: bin/ambit
