@@ -41,7 +41,7 @@ func TestKernels(t *testing.T) {
 				files[fmt.Sprintf("/modules/%02d-%s", i, filepath.Base(module))] = module
 			}
 			result, err := Boot(t.Context(), Guest{
-				Kernel: kernel, Initramfs: pack(t, files), Argument: member.Expect, MemoryMB: 1024, Limit: 7 * time.Minute,
+				Kernel: kernel, Initramfs: pack(t, files), Argument: member.Expect, MemoryMB: 1024, Limit: 10 * time.Minute,
 			})
 			t.Logf("kernel %s, %v", kernel.Build, result.Took.Round(time.Millisecond))
 			if err != nil || !result.Passed() {

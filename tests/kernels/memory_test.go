@@ -18,7 +18,7 @@ func TestMemoryPressure(t *testing.T) {
 	for option, psi := range map[string]string{"psi=1": "true", "psi=0": "false"} {
 		t.Run(option, func(t *testing.T) {
 			result, err := Boot(t.Context(), Guest{
-				Kernel: kernel, Initramfs: archive, Argument: report.Memory, Options: option, MemoryMB: 1024, Limit: 7 * time.Minute,
+				Kernel: kernel, Initramfs: archive, Argument: report.Memory, Options: option, MemoryMB: 1024, Limit: 10 * time.Minute,
 			})
 			if err != nil || !result.Passed() {
 				for _, line := range result.Lines {

@@ -21,7 +21,7 @@ const (
 	ambit  = "/ambit"
 	socket = "/run/ambit/ambit.sock"
 	// startLimit is how long ambit may take until it traces: the verifier runs under emulation.
-	startLimit = 2 * time.Minute
+	startLimit = 4 * time.Minute
 	// settleLimit is how long anything else may take that follows by itself.
 	settleLimit = 15 * time.Second
 )
