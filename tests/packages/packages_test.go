@@ -100,9 +100,7 @@ func TestPackages(t *testing.T) {
 				t.Logf("%s: lintian: %s", name, out)
 			}
 		} else {
-			for _, line := range lines(run(t, "rpm", "-qp", "--qf", "[%{FILEMODES:perms} %{FILENAMES}\n]", path)) {
-				got = append(got, line)
-			}
+			got = lines(run(t, "rpm", "-qp", "--qf", "[%{FILEMODES:perms} %{FILENAMES}\n]", path))
 			want += "-rw-r--r-- /usr/share/zsh/site-functions/_ambit\n"
 			if config := run(t, "rpm", "-qp", "--configfiles", path); config != "/etc/ambit/ambit.yaml\n" {
 				t.Errorf("%s: the configuration files are %q", name, config)
