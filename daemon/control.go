@@ -21,6 +21,7 @@ func (d *Daemon) control(ctx context.Context) {
 	reading := troubled{message: "the counters of routes are not read for now"}
 	ruling := troubled{message: "new services have the rules that name none for now"}
 	steering := troubled{message: "rates are not moved for now"}
+	living := troubled{message: "a restart will tell too long a gap"}
 	saving := troubled{message: "rates would not survive a restart"}
 	step := func() {
 		err := d.series.Read()
@@ -52,6 +53,7 @@ func (d *Daemon) control(ctx context.Context) {
 		slow.tick(d.series.Snapshot(), d.rules.slowP99())
 		ruling.tell(d, d.rules.tick(time.Now()))
 		saving.tell(d, d.steering.save(time.Now(), false))
+		living.tell(d, d.gap.alive(stepped))
 	}
 }
 

@@ -68,6 +68,7 @@ type Daemon struct {
 	rules    *rules // nil until the kernel side is loaded
 	steering *steering
 	remote   remoteSampling
+	gap      gap
 	reloader reloader
 
 	stop    context.CancelFunc // ends control
@@ -108,6 +109,9 @@ func New(ctx context.Context, cfg Config, from From, log *slog.Logger) (_ *Daemo
 		}
 	}()
 
+	if d.gap, err = newGap(cfg.Sampling.Control.State, bootTime(d.started)); err != nil {
+		log.Warn("the gap since an earlier daemon is not told", "error", err)
+	}
 	// Else the first thing that fails for want of a privilege is told, which need not sound like it.
 	if err := tc.CheckPrivileges(); err != nil {
 		return nil, err
@@ -115,7 +119,7 @@ func New(ctx context.Context, cfg Config, from From, log *slog.Logger) (_ *Daemo
 	// The API comes before the kernel: an address in use is found before anything is attached.
 	d.server, err = admin.Listen(admin.Config{
 		Address: cfg.Admin.Address, Socket: cfg.Admin.Socket,
-		Collectors: []prometheus.Collector{redCollector{d, newRedEnded()}, pointsCollector{d}, remoteCollector{d}}, Log: log,
+		Collectors: []prometheus.Collector{redCollector{d, newRedEnded()}, pointsCollector{d}, remoteCollector{d}, gapCollector{d}}, Log: log,
 	}, d)
 	if err != nil {
 		return nil, err
@@ -147,6 +151,12 @@ func New(ctx context.Context, cfg Config, from From, log *slog.Logger) (_ *Daemo
 	}
 	// Loading needs more memory than running does: give it back now, not minutes later.
 	debug.FreeOSMemory()
+	if err := d.gap.over(time.Now()); err != nil {
+		log.Warn("the next daemon will not tell how long nothing was traced", "error", err)
+	}
+	if d.gap.length > 0 {
+		log.Info("nothing was traced since an earlier daemon", "gap", d.gap.length.Round(time.Millisecond))
+	}
 	d.state.Store(admin.Tracing)
 	d.running.Go(func() { d.serve(working) })
 	return d, nil
@@ -270,6 +280,9 @@ func (d *Daemon) Close(ctx context.Context) error {
 	defer d.change.Unlock()
 	defer d.reloader.close() // until the end SIGHUP ends nothing
 	var errs []error
+	if d.State() != admin.Starting {
+		errs = append(errs, d.gap.alive(time.Now()))
+	}
 	if d.taps != nil {
 		errs = append(errs, d.taps.Close())
 	}
