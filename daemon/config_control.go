@@ -15,7 +15,7 @@ import (
 
 // ControlConfig says what moves rates. It can change while the daemon runs, but for State.
 type ControlConfig struct {
-	// Mode is "auto" (on where there is a budget, a latency band, or remote sampling), "on" or "off".
+	// Mode is "auto" (on where there is a budget of the node, a service or a class, a latency band, or remote sampling), "on" or "off".
 	Mode string
 	// Services and Classes have budgets of their own, in spans per second, within that of the node.
 	Services, Classes []named
@@ -196,7 +196,7 @@ func (c *ControlConfig) on(budget float64) bool {
 	case "on":
 		return true
 	case "auto":
-		return budget > 0 || len(c.Band.Services) > 0 || c.Remote.Endpoint != "" || c.Remote.Listen != ""
+		return budget > 0 || len(c.Services)+len(c.Classes) > 0 || len(c.Band.Services) > 0 || c.Remote.Endpoint != "" || c.Remote.Listen != ""
 	}
 	return false
 }

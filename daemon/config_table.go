@@ -108,12 +108,12 @@ var table = []Setting{
 	},
 	{
 		Key: "sampling.service_budgets", Flag: "service-budgets", Default: "",
-		Usage:   "most spans per second of services, within the budget of the node",
+		Usage:   "most spans per second of services, within the budget of the node, if there is one",
 		binding: several(func(c *Config) *[]named { return &c.Sampling.Control.Services }, namedBudget(nil, "checkout=20"), checkNamed),
 	},
 	{
 		Key: "sampling.class_budgets", Flag: "class-budgets", Default: "",
-		Usage:   "most spans per second of classes, within the budget of the node",
+		Usage:   "most spans per second of classes, within the budget of the node, if there is one",
 		binding: several(func(c *Config) *[]named { return &c.Sampling.Control.Classes }, namedBudget(classNames[:], "background=5"), checkNamed),
 	},
 	{

@@ -12,7 +12,7 @@ type Config struct {
 	// Default is the rate of what nothing else speaks of, from 0 to 1.
 	Default float64
 	// Budget is how many spans per second the node may send; 0 is no budget, and then the default rate is what shares are
-	// with one. Services and Classes bound some of them further; 0, or none, does not.
+	// with one. Services and Classes bound some of them further, also without one of the node; 0, or none, does not.
 	Budget   float64
 	Services map[string]float64
 	Classes  [Classes]float64
@@ -269,8 +269,17 @@ func (c *Controller) share(now time.Time, in Counters) {
 	c.rates.Routes = c.rates.Routes[:0]
 	if c.config.Budget == 0 {
 		c.base = c.config.Default
-		for _, r := range c.list {
-			c.decide(now, r, &in.Routes[r.index], c.base)
+		bounded := len(c.config.Services) > 0 || c.config.Classes != [Classes]float64{}
+		if bounded {
+			c.demand(in)
+		}
+		for i, r := range c.list {
+			rate := c.base
+			// Of what the default keeps, a service or a class may have a budget for less.
+			if whole := r.offered * r.service.factor(); bounded && whole > 0 {
+				rate = min(rate, c.demands[i]/whole)
+			}
+			c.decide(now, r, &in.Routes[r.index], rate)
 		}
 		c.summary.Level = 0
 		c.summarise()
@@ -385,6 +394,8 @@ func (c *Controller) decide(now time.Time, r *route, given *Route, wanted float6
 			out.Reason = ByPressure
 		} else if r.service.band.factor < 1 {
 			out.Reason = ByBand
+		} else if !budget && wanted < c.base {
+			out.Reason = ByBudget // of its service or class
 		} else if !budget {
 			out.Rate = -1 // the kernel's own default
 		}

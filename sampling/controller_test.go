@@ -244,7 +244,7 @@ func TestAnything(t *testing.T) {
 		if err := config.Validate(); err != nil {
 			t.Fatal(err)
 		}
-		c, f, now := New(config), newTraffic(1+random.IntN(20)), start
+		c, f, now, last := New(config), newTraffic(1+random.IntN(20)), start, start.Add(-time.Second)
 		for range 30 {
 			for i := range f.in.Routes {
 				r := &f.in.Routes[i]
@@ -274,10 +274,39 @@ func TestAnything(t *testing.T) {
 					t.Fatalf("safety %v of class %d", s, class)
 				}
 			}
-			for _, r := range rates.Routes {
+			if !now.After(last) {
+				continue // the answer is the last step's
+			}
+			last = now
+			ofService, ofClass := 0., 0.
+			for i, r := range rates.Routes {
 				if !(r.Rate <= 1) || !(r.Boost <= 1) || r.Rate < 0 && r.Rate != -1 {
 					t.Fatalf("%+v", r)
 				}
+				given, known := f.in.Routes[i], c.routes[r.Key]
+				switch {
+				case given.Fixed:
+					if r.Rate != -1 || r.Reason != ByRule {
+						t.Fatalf("a rule's rate is moved: %+v", r)
+					}
+				case given.Remote >= 0:
+					if want := given.Remote * known.service.load.Factor; r.Rate != want || r.Reason != ByRemote {
+						t.Fatalf("a remote rate of %v, of which pressure leaves %v: %+v", given.Remote, want, r)
+					}
+				case known.measured && r.Rate >= 0:
+					if given.Service == "a" {
+						ofService += r.Rate * known.offered
+					}
+					if given.Class == Background {
+						ofClass += r.Rate * known.offered
+					}
+				}
+			}
+			if limit := config.Services["a"]; ofService > limit*(1+1e-9) {
+				t.Fatalf("a service gets %v spans a second of %v", ofService, limit)
+			}
+			if limit := config.Classes[Background]; ofClass > limit*(1+1e-9) {
+				t.Fatalf("a class gets %v spans a second of %v", ofClass, limit)
 			}
 		}
 	}
@@ -337,5 +366,36 @@ func BenchmarkStep4096(b *testing.B) {
 		}
 		now = now.Add(time.Second)
 		c.Step(now, f.in, Signals{})
+	}
+}
+
+// Services and classes have budgets of their own, with one of the node and without.
+func TestBudgetsOfServicesAndClasses(t *testing.T) {
+	for _, budget := range []float64{0, 1000} {
+		config := DefaultConfig(0.5)
+		config.Budget, config.Services, config.Classes[Background] = budget, map[string]float64{"bounded": 6}, 3
+		c, f := New(config), newTraffic(4)
+		f.in.Routes[0].Service, f.in.Routes[1].Service, f.in.Routes[2].Class = "bounded", "bounded", Background
+		var rates *Rates
+		for i := range 20 {
+			f.second(rates, 400, time.Millisecond) // 100 each
+			rates = c.Step(start.Add(time.Duration(i)*time.Second), f.in, Signals{})
+		}
+		spans := func(i int) float64 {
+			rate := rates.Routes[i].Rate
+			if rate < 0 {
+				rate = rates.Base
+			}
+			return rate * c.routes[rates.Routes[i].Key].offered
+		}
+		if both := spans(0) + spans(1); math.Abs(both-6) > 0.01 || rates.Routes[0].Reason != ByBudget {
+			t.Errorf("budget %v: the service gets %v spans a second for %v, want 6", budget, both, rates.Routes[0].Reason)
+		}
+		if class := spans(2); math.Abs(class-3) > 0.01 {
+			t.Errorf("budget %v: the class gets %v spans a second, want 3", budget, class)
+		}
+		if free := spans(3); free < 40 {
+			t.Errorf("budget %v: the others get %v spans a second", budget, free)
+		}
 	}
 }
