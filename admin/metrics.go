@@ -161,15 +161,12 @@ func (c statusCollector) Collect(metrics chan<- prometheus.Metric) {
 	}
 	send(controlOn, gauge, flag(rates.Control != nil))
 	if rates.Control != nil {
-		rates.Control.collect(metrics)
+		rates.Control.collect(send)
 	}
 }
 
-func (k *Control) collect(metrics chan<- prometheus.Metric) {
+func (k *Control) collect(send func(d *prometheus.Desc, kind prometheus.ValueType, value float64, labels ...string)) {
 	const counter, gauge = prometheus.CounterValue, prometheus.GaugeValue
-	send := func(d *prometheus.Desc, kind prometheus.ValueType, value float64, labels ...string) {
-		metrics <- prometheus.MustNewConstMetric(d, kind, value, labels...)
-	}
 	send(controlOffered, gauge, k.Offered)
 	send(controlAsked, gauge, k.Asked)
 	send(controlOthers, gauge, k.Others)

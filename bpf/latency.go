@@ -53,10 +53,7 @@ func SizeBucket(bytes uint64) int {
 // most 4.5 % away from it, between 0.95 us and 256 s. It is 0 where it lies in the zero bucket, and NaN where nothing
 // was counted.
 func LatencyQuantile(q float64, below uint64, latency *[LatencyBuckets]uint64) float64 {
-	total := below
-	for _, n := range latency {
-		total += n
-	}
+	total := latencyCount(below, latency)
 	if total == 0 {
 		return math.NaN()
 	}
@@ -77,10 +74,7 @@ func LatencyQuantile(q float64, below uint64, latency *[LatencyBuckets]uint64) f
 // finer than LatencyQuantile, for those who compare quantiles with each other. It is LatencyOffset's bound where the
 // quantile lies in the zero bucket, and NaN where nothing was counted.
 func LatencyLog2(q float64, below uint64, latency *[LatencyBuckets]uint64) float64 {
-	total := below
-	for _, n := range latency {
-		total += n
-	}
+	total := latencyCount(below, latency)
 	if total == 0 {
 		return math.NaN()
 	}
@@ -93,4 +87,12 @@ func LatencyLog2(q float64, below uint64, latency *[LatencyBuckets]uint64) float
 		sum += float64(n)
 	}
 	return float64(LatencyOffset) / (1 << LatencyScale)
+}
+
+func latencyCount(below uint64, latency *[LatencyBuckets]uint64) uint64 {
+	total := below
+	for _, n := range latency {
+		total += n
+	}
+	return total
 }

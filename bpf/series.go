@@ -73,11 +73,7 @@ func (s *Series) Count() uint64 {
 	if s.count != 0 {
 		return s.count
 	}
-	n := s.Below
-	for _, v := range s.Latency {
-		n += v
-	}
-	return n
+	return latencyCount(s.Below, &s.Latency)
 }
 
 // Snapshot is all series at one moment.

@@ -56,53 +56,17 @@ func (a *anomalies) of(key uint64, now time.Time) (sampling.Anomaly, bool) {
 	return sampling.Anomaly{}, false
 }
 
-// windowsOf sums up what each route counted between two snapshots.
+// windowsOf is what each route counted between two snapshots, of those that counted something.
 func windowsOf(base, now *bpf.Snapshot) []sampling.Window {
-	before := make(map[bpf.SeriesKey]*bpf.Series, len(base.Series))
-	for _, s := range base.Series {
-		before[s.SeriesKey] = s
-	}
-	type sum struct {
-		errors  uint64
-		below   uint64
-		latency [bpf.LatencyBuckets]uint64
-	}
-	sums := make(map[uint64]*sum, len(now.Routes))
-	for _, s := range now.Series {
-		earlier := before[s.SeriesKey]
-		// What has not changed is the same pointer.
-		if s.Route == 0 || earlier == s {
-			continue
-		}
-		if earlier != nil && !earlier.Begun.Equal(s.Begun) {
-			earlier = nil
-		}
-		counted := s.Minus(earlier)
-		of := sums[s.Route]
-		if of == nil {
-			of = new(sum)
-			sums[s.Route] = of
-		}
-		if s.Error {
-			of.errors += counted.Count()
-		}
-		of.below += counted.Below
-		for i, n := range counted.Latency {
-			of.latency[i] += n
-		}
-	}
-	windows := make([]sampling.Window, 0, len(sums))
-	for key, of := range sums {
-		count := of.below
-		for _, n := range of.latency {
-			count += n
-		}
+	var windows []sampling.Window
+	for key, sum := range routesSince(base, now) {
+		count := sum.Count()
 		if count == 0 {
 			continue
 		}
 		windows = append(windows, sampling.Window{
-			Key: key, Count: count, Errors: of.errors,
-			P50: bpf.LatencyLog2(0.5, of.below, &of.latency), P90: bpf.LatencyLog2(0.9, of.below, &of.latency),
+			Key: key, Count: count, Errors: sum.errors,
+			P50: bpf.LatencyLog2(0.5, sum.Below, &sum.Latency), P90: bpf.LatencyLog2(0.9, sum.Below, &sum.Latency),
 		})
 	}
 	return windows

@@ -31,11 +31,12 @@ func (c codec[T]) plainValue(v T) any {
 	return c.plain(v)
 }
 
+func showFloat(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
+
 func numberIn(low, high float64) codec[float64] {
-	show := func(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
 	return codec[float64]{
 		noun: "number", numeric: true,
-		allowed: "a number from " + show(low) + " to " + show(high),
+		allowed: "a number from " + showFloat(low) + " to " + showFloat(high),
 		parse: func(text string) (float64, error) {
 			v, err := strconv.ParseFloat(text, 64)
 			if err != nil && !errors.Is(err, strconv.ErrRange) {
@@ -46,7 +47,7 @@ func numberIn(low, high float64) codec[float64] {
 			}
 			return v, nil
 		},
-		show:  show,
+		show:  showFloat,
 		plain: func(v float64) any { return v },
 	}
 }

@@ -32,14 +32,22 @@ func splitHostPort(text string, lowest int) (host string, err error) {
 
 var errCredentials = errors.New("the URL holds a user or password: credentials belong into OTEL_EXPORTER_OTLP_HEADERS")
 
+// checkPlain refuses what no endpoint has.
+func checkPlain(text string) error {
+	if strings.ContainsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) {
+		return fmt.Errorf("%q has blanks or control characters", text)
+	}
+	return nil
+}
+
 var endpoint = codec[string]{
 	noun: "endpoint", allowed: "HOST:PORT, an http:// or https:// URL, or empty", show: text,
 	parse: func(text string) (string, error) {
 		if text == "" {
 			return "", nil
 		}
-		if strings.ContainsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) {
-			return "", fmt.Errorf("%q has blanks or control characters", text)
+		if err := checkPlain(text); err != nil {
+			return "", err
 		}
 		if !strings.Contains(text, "://") {
 			host, err := splitHostPort(text, 1)

@@ -7,8 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
+	"ambit/l7"
 	"ambit/remote"
 	"ambit/sampling"
 )
@@ -81,8 +81,6 @@ func loadNames() (names []string) {
 
 var classNames = [sampling.Classes]string{sampling.Critical: "critical", sampling.Normal: "normal", sampling.Background: "background"}
 
-func showFloat(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
-
 // namedBudget is NAME=SPANS; names lists those that there are, nil takes any.
 func namedBudget(names []string, example string) codec[named] {
 	number := numberIn(0, maxSpans)
@@ -104,13 +102,16 @@ func namedBudget(names []string, example string) codec[named] {
 	}
 }
 
-func checkNamed(list []named) error {
-	for i, n := range list {
-		if slices.ContainsFunc(list[:i], func(o named) bool { return o.name == n.name }) {
-			return fmt.Errorf("%q is given twice", n.name)
+// once refuses a list in which two items have the same name.
+func once[T any](name func(T) string) func([]T) error {
+	return func(list []T) error {
+		for i, item := range list {
+			if slices.ContainsFunc(list[:i], func(o T) bool { return name(o) == name(item) }) {
+				return fmt.Errorf("%q is given twice", name(item))
+			}
 		}
+		return nil
 	}
-	return nil
 }
 
 // loadMarks is SIGNAL=LOW:HIGH.
@@ -143,15 +144,6 @@ var loadMarks = codec[loadMark]{
 	},
 }
 
-func checkMarks(list []loadMark) error {
-	for i, m := range list {
-		if slices.ContainsFunc(list[:i], func(o loadMark) bool { return o.signal == m.signal }) {
-			return fmt.Errorf("%q is given twice", m.signal)
-		}
-	}
-	return nil
-}
-
 var servicePattern = codec[string]{
 	noun: "service", allowed: "names of services, or the beginning of some and *",
 	parse: func(text string) (string, error) {
@@ -166,27 +158,16 @@ var servicePattern = codec[string]{
 	show: func(v string) string { return v },
 }
 
-// accepts tells whether a pattern, a name or a beginning and *, accepts a name.
-func accepts(pattern, name string) bool {
-	if begin, open := strings.CutSuffix(pattern, "*"); open {
-		return strings.HasPrefix(name, begin)
-	}
-	return pattern == name
-}
-
 var remoteEndpoint = codec[string]{
 	noun: "endpoint", allowed: remote.Schemes + ", or empty", show: text,
 	parse: func(v string) (string, error) {
 		if v == "" {
 			return "", nil
 		}
-		if strings.ContainsFunc(v, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) {
-			return "", fmt.Errorf("%q has blanks or control characters", v)
-		}
-		if err := remote.CheckEndpoint(v); err != nil {
+		if err := checkPlain(v); err != nil {
 			return "", err
 		}
-		return v, nil
+		return v, remote.CheckEndpoint(v)
 	},
 }
 
@@ -233,7 +214,7 @@ func (s *SamplingConfig) controller(rate float64) sampling.Config {
 	c.Band = sampling.BandConfig{High: band.High, Low: band.Low, Least: band.Least}
 	if len(band.Services) > 0 {
 		c.Band.On = func(service string) bool {
-			return slices.ContainsFunc(band.Services, func(pattern string) bool { return accepts(pattern, service) })
+			return slices.ContainsFunc(band.Services, func(pattern string) bool { return l7.MatchesService(pattern, service) })
 		}
 	}
 	return c

@@ -109,12 +109,12 @@ var table = []Setting{
 	{
 		Key: "sampling.service_budgets", Flag: "service-budgets", Default: "",
 		Usage:   "most spans per second of services, within the budget of the node, if there is one",
-		binding: several(func(c *Config) *[]named { return &c.Sampling.Control.Services }, namedBudget(nil, "checkout=20"), checkNamed),
+		binding: several(func(c *Config) *[]named { return &c.Sampling.Control.Services }, namedBudget(nil, "checkout=20"), once(func(n named) string { return n.name })),
 	},
 	{
 		Key: "sampling.class_budgets", Flag: "class-budgets", Default: "",
 		Usage:   "most spans per second of classes, within the budget of the node, if there is one",
-		binding: several(func(c *Config) *[]named { return &c.Sampling.Control.Classes }, namedBudget(classNames[:], "background=5"), checkNamed),
+		binding: several(func(c *Config) *[]named { return &c.Sampling.Control.Classes }, namedBudget(classNames[:], "background=5"), once(func(n named) string { return n.name })),
 	},
 	{
 		Key: "sampling.load", Flag: "load", Default: "on",
@@ -124,7 +124,7 @@ var table = []Setting{
 	{
 		Key: "sampling.load_marks", Flag: "load-marks", Default: "",
 		Usage:   "low and high marks of signals of load, in the place of the shipped ones",
-		binding: several(func(c *Config) *[]loadMark { return &c.Sampling.Control.Marks }, loadMarks, checkMarks),
+		binding: several(func(c *Config) *[]loadMark { return &c.Sampling.Control.Marks }, loadMarks, once(func(m loadMark) string { return m.signal })),
 	},
 	{
 		Key: "sampling.anomalies", Flag: "anomalies", Default: "on",

@@ -23,12 +23,13 @@ func (d *Daemon) control(ctx context.Context) {
 	steering := troubled{message: "rates are not moved for now"}
 	living := troubled{message: "a restart will tell too long a gap"}
 	saving := troubled{message: "rates would not survive a restart"}
-	step := func() {
+	step := func() (read bool) {
 		err := d.series.Read()
 		if err == nil {
 			steering.tell(d, d.steering.tick(time.Now(), d.series.Snapshot(), d.rules.steered(), d.serviceName, load.read))
 		}
 		reading.tell(d, err)
+		return err == nil
 	}
 	var stepped time.Time
 	for {
@@ -47,10 +48,11 @@ func (d *Daemon) control(ctx context.Context) {
 		stepped = time.Now()
 		d.ticked.Store(stepped.UnixNano())
 		sweeping.tell(d, d.kernel.Sweep())
-		step()
-		d.routes.Forget(d.series.Snapshot())
-		d.top.forget(time.Now())
-		slow.tick(d.series.Snapshot(), d.rules.slowP99())
+		if step() {
+			d.routes.Forget(d.series.Snapshot())
+			d.top.forget(time.Now())
+			slow.tick(d.series.Snapshot(), d.rules.slowP99())
+		}
 		ruling.tell(d, d.rules.tick(time.Now()))
 		saving.tell(d, d.steering.save(time.Now(), false))
 		living.tell(d, d.gap.alive(stepped))

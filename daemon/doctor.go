@@ -53,7 +53,7 @@ type doctor struct {
 // Examine checks the host for what ambit needs with this configuration, and changes nothing.
 func Examine(ctx context.Context, cfg Config) []Finding {
 	d := doctor{
-		cfg: cfg, root: "/", lacks: bpf.Lacks, survey: tc.Survey, caps: effectiveCapabilities,
+		cfg: cfg, root: "/", lacks: bpf.Lacks, survey: tc.Survey, caps: tc.Capabilities,
 		dial: func(ctx context.Context, address string) error {
 			ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 			defer cancel()
@@ -133,15 +133,6 @@ var capabilities = []struct {
 	{"CAP_SYS_PTRACE", unix.CAP_SYS_PTRACE, false, "namespaces without a name are not found, and services get their names from the cgroup or the command"},
 	{"CAP_NET_BROADCAST", unix.CAP_NET_BROADCAST, false, "all namespaces are looked into once a second"},
 	{"CAP_DAC_READ_SEARCH", unix.CAP_DAC_READ_SEARCH, false, "the hierarchy of cgroups is walked"},
-}
-
-func effectiveCapabilities() (uint64, error) {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if err := unix.Capget(&header, &data[0]); err != nil {
-		return 0, fmt.Errorf("read own capabilities: %w", err)
-	}
-	return uint64(data[0].Effective) | uint64(data[1].Effective)<<32, nil
 }
 
 func (d *doctor) capabilities() Finding {

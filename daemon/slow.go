@@ -44,37 +44,11 @@ func (s *slowRoutes) tick(now *bpf.Snapshot, multiple float64) {
 	}
 	s.at = now.At
 	limits := make(map[uint64]time.Duration)
-	for key, sum := range latencies(s.older, now) {
+	for key, sum := range routesSince(s.older, now) {
 		if sum.Count() >= slowLeast {
 			p99 := bpf.LatencyQuantile(0.99, sum.Below, &sum.Latency)
 			limits[key] = time.Duration(multiple * p99 * float64(time.Second))
 		}
 	}
 	s.set(limits)
-}
-
-// latencies add up, by routes, what was counted since base, which may be nil.
-func latencies(base, now *bpf.Snapshot) map[uint64]*bpf.Series {
-	before := make(map[bpf.SeriesKey]*bpf.Series)
-	if base != nil {
-		for _, s := range base.Series {
-			before[s.SeriesKey] = s
-		}
-	}
-	sums := make(map[uint64]*bpf.Series)
-	for _, s := range now.Series {
-		if s.Route == 0 {
-			continue
-		}
-		earlier := before[s.SeriesKey]
-		if earlier != nil && !earlier.Begun.Equal(s.Begun) {
-			earlier = nil
-		}
-		sum := sums[s.Route]
-		if sum == nil {
-			sum = new(bpf.Series)
-		}
-		sums[s.Route] = sum.Plus(s.Minus(earlier))
-	}
-	return sums
 }

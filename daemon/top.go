@@ -90,16 +90,12 @@ type topSum struct {
 
 // topOf makes a row of each route that has a name, and of "other" of each service and kind.
 func topOf(base, now *bpf.Snapshot, names *Routes, serviceName func(bpf.Service) string) admin.Top {
-	since := now.At.Sub(base.At).Seconds()
-	top := admin.Top{SinceSeconds: since, Rows: []admin.TopRow{}}
-	before := make(map[bpf.SeriesKey]*bpf.Series, len(base.Series))
-	for _, s := range base.Series {
-		before[s.SeriesKey] = s
-	}
+	seconds := now.At.Sub(base.At).Seconds()
+	top := admin.Top{SinceSeconds: seconds, Rows: []admin.TopRow{}}
 	services := make(map[uint16]string)
 	unnamed := make(map[uint64]bool)
 	sums := make(map[admin.TopRow]*topSum) // by what tells rows apart
-	for _, s := range now.Series {
+	for s, lately := range since(base, now) {
 		row := admin.TopRow{Kind: l7.Kind(s.Kind).String(), Other: s.Route == 0}
 		if !row.Other {
 			route, ok := names.Of(s.Route)
@@ -118,11 +114,6 @@ func topOf(base, now *bpf.Snapshot, names *Routes, serviceName func(bpf.Service)
 			sum = &topSum{total: &bpf.Series{}, lately: &bpf.Series{}}
 			sums[row] = sum
 		}
-		earlier := before[s.SeriesKey]
-		if earlier != nil && !earlier.Begun.Equal(s.Begun) {
-			earlier = nil
-		}
-		lately := s.Minus(earlier)
 		sum.total, sum.lately = sum.total.Plus(s), sum.lately.Plus(lately)
 		if s.Error {
 			sum.totalErrors += s.Count()
@@ -133,7 +124,7 @@ func topOf(base, now *bpf.Snapshot, names *Routes, serviceName func(bpf.Service)
 		}
 	}
 	for row, sum := range sums {
-		top.Rows = append(top.Rows, sum.fill(row, since))
+		top.Rows = append(top.Rows, sum.fill(row, seconds))
 	}
 	top.Unnamed = len(unnamed)
 	return top

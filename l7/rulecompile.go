@@ -131,10 +131,15 @@ func (c *Compiled) Template(place int) string {
 func (c *Compiled) ServiceRow(name string) (uint32, error) {
 	return c.rowOf(func(m *Conditions, _ *pathPattern) bool {
 		return len(m.Services) == 0 || name != "" && slices.ContainsFunc(m.Services, func(s string) bool {
-			begin, open := strings.CutSuffix(s, "*")
-			return name == s || open && strings.HasPrefix(name, begin)
+			return MatchesService(s, name)
 		})
 	})
+}
+
+// MatchesService tells whether a pattern, a name or the beginning of names with * behind, accepts a service.
+func MatchesService(pattern, name string) bool {
+	begin, open := strings.CutSuffix(pattern, "*")
+	return name == pattern || open && strings.HasPrefix(name, begin)
 }
 
 // rowOf puts the row of the lines that accept something.

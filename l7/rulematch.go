@@ -31,8 +31,7 @@ func Match(rules []Rule, r *Request) int {
 
 func (c *Conditions) accept(all []Rule, r *Request) bool {
 	return one(c.Services, func(s string) bool {
-		begin, open := strings.CutSuffix(s, "*")
-		return r.Service != "" && (r.Service == s || open && strings.HasPrefix(r.Service, begin))
+		return r.Service != "" && MatchesService(s, r.Service)
 	}) && one(c.Kinds, func(k Kind) bool { return k == r.Kind }) &&
 		one(c.Methods, func(m string) bool { return m == r.Method }) &&
 		c.Path.accept(r) && one(c.Extensions, func(e string) bool { return e == extension(r.Target) }) &&

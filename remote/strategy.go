@@ -6,7 +6,6 @@
 package remote
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"math"
@@ -107,7 +106,7 @@ func (s *Strategy) response() *api_v2.SamplingStrategyResponse {
 	o := &api_v2.PerOperationSamplingStrategies{
 		DefaultSamplingProbability: s.Default, DefaultLowerBoundTracesPerSecond: s.LowerBound,
 	}
-	for _, name := range slices.SortedFunc(maps.Keys(s.Operations), cmp.Compare[string]) {
+	for _, name := range slices.Sorted(maps.Keys(s.Operations)) {
 		o.PerOperationStrategies = append(o.PerOperationStrategies, &api_v2.OperationSamplingStrategy{
 			Operation: name, ProbabilisticSampling: &api_v2.ProbabilisticSamplingStrategy{SamplingRate: s.Operations[name]},
 		})

@@ -28,13 +28,22 @@ func privilege(doing, capability string, err error) error {
 	return &PrivilegeError{Missing: []string{capability}, Doing: doing, Err: err}
 }
 
-// CheckPrivileges looks at the calling thread's effective capabilities, so that a missing one is told once
-// and at the start. The error is a *PrivilegeError where one is missing.
-func CheckPrivileges() error {
+// Capabilities are the calling thread's effective ones, a bit each.
+func Capabilities() (uint64, error) {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	if err := unix.Capget(&header, &data[0]); err != nil {
-		return fmt.Errorf("read own capabilities: %w", err)
+		return 0, fmt.Errorf("read own capabilities: %w", err)
+	}
+	return uint64(data[0].Effective) | uint64(data[1].Effective)<<32, nil
+}
+
+// CheckPrivileges looks at the calling thread's effective capabilities, so that a missing one is told once
+// and at the start. The error is a *PrivilegeError where one is missing.
+func CheckPrivileges() error {
+	have, err := Capabilities()
+	if err != nil {
+		return err
 	}
 	var missing []string
 	for _, c := range []struct {
@@ -44,7 +53,7 @@ func CheckPrivileges() error {
 		{"CAP_NET_ADMIN", unix.CAP_NET_ADMIN},
 		{"CAP_SYS_ADMIN", unix.CAP_SYS_ADMIN},
 	} {
-		if data[c.bit/32].Effective&(1<<(c.bit%32)) == 0 {
+		if have>>c.bit&1 == 0 {
 			missing = append(missing, c.name)
 		}
 	}
