@@ -218,24 +218,18 @@ func TestEachCapabilityIsNeeded(t *testing.T) {
 func TestTheServicesRightsAreEnough(t *testing.T) {
 	lab := stage.NewLab(t)
 	client, server := stage.Cable(t, lab, [2]netip.Prefix{netip.MustParsePrefix("10.7.0.1/24"), netip.MustParsePrefix("10.7.0.2/24")})
-	binary := filepath.Join(t.TempDir(), "ambit")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "ambit/cmd/ambit")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build ambit: %v: %s", err, out)
-	}
 	host, err := lab.Host()
 	stage.Must(t, err)
 	run := func(list []string) (*harness.Process, string) {
 		socket := filepath.Join(t.TempDir(), "s")
-		p, err := host.Start(harness.Program{Path: "setpriv", Args: append(bounded(list), binary, "run", "--socket", socket, "--admin", "off",
+		p, err := host.Start(harness.Program{Path: "setpriv", Args: append(bounded(list), stage.Binary(), "run", "--socket", socket, "--admin", "off",
 			"--live", "off", "--namespaces", client.Name()+","+server.Name())})
 		stage.Must(t, err)
 		return p, socket
 	}
 	p, socket := run(kept(t))
 	stage.Wait(t, "ambit traces", func() error {
-		out, err := host.Run(t.Context(), binary, "status", "--socket", socket)
+		out, err := host.Run(t.Context(), stage.Binary(), "status", "--socket", socket)
 		if err == nil && !strings.Contains(out, "tracing") {
 			err = fmt.Errorf("it is %s: %s", out, p.Log())
 		}

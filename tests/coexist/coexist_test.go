@@ -118,21 +118,12 @@ func requests(t *testing.T, st *stage.Stage, client *harness.Namespace, n int) {
 	}
 }
 
-func startServer(t *testing.T, ns *harness.Namespace) {
-	t.Helper()
-	p, err := harness.RoleProgram("serve")
-	stage.Must(t, err)
-	_, err = ns.Start(p)
-	stage.Must(t, err)
-	stage.Must(t, ns.WaitListen(t.Context(), port))
-}
-
 // Ten programs before ambit and ten behind it on one interface, in each direction: each packet reaches all of them, what they
 // pass on in skb->cb arrives, and every request is traced.
 func TestTenBeforeAndTenBehind(t *testing.T) {
 	lab := stage.NewLab(t)
 	client, server := stage.Cable(t, lab, [2]netip.Prefix{here, there})
-	startServer(t, server)
+	stage.StartRole(t, server, nil, port, "serve")
 	directions := map[string]ebpf.AttachType{"ingress": ebpf.AttachTCXIngress, "egress": ebpf.AttachTCXEgress}
 	all := make(map[string][]neighbour)
 	attach := func(from, to int) {
@@ -239,7 +230,7 @@ func newCreate(t *testing.T) neighbour {
 func TestOthersAtTheCgroups(t *testing.T) {
 	lab := stage.NewLab(t)
 	client, server := stage.Cable(t, lab, [2]netip.Prefix{here, there})
-	startServer(t, server)
+	stage.StartRole(t, server, nil, port, "serve")
 	root, err := harness.CgroupRoot()
 	stage.Must(t, err)
 	own := client.Cgroup().Path()

@@ -3,7 +3,6 @@ package faults
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -171,10 +170,7 @@ func (d *instance) objects(t testing.TB) []string {
 // freePort is a port of the host's loopback that nobody listens on.
 func freePort(t testing.TB) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	free, err := harness.FreePort()
 	must(t, err)
-	defer listener.Close()
-	_, number, err := net.SplitHostPort(listener.Addr().String())
-	must(t, err)
-	return number
+	return fmt.Sprint(free.Port())
 }

@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -64,4 +66,14 @@ func (n *Namespace) listens(port uint16) (bool, error) {
 		return nil
 	})
 	return found, err
+}
+
+// FreePort is an address of loopback with a TCP port that nobody listens on now, in the caller's own namespace.
+func FreePort() (netip.AddrPort, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("look for a free port: %w", err)
+	}
+	defer listener.Close()
+	return netip.ParseAddrPort(listener.Addr().String())
 }

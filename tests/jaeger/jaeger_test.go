@@ -63,10 +63,9 @@ const strategies = `{
 // freePort is a TCP port of loopback that is free now.
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	free, err := harness.FreePort()
 	stage.Must(t, err)
-	defer l.Close()
-	return l.Addr().String()
+	return free.String()
 }
 
 // startJaeger builds Jaeger and starts it with these strategies. It answers where they are told over HTTP and over gRPC.
@@ -96,20 +95,6 @@ func startJaeger(t *testing.T, host *harness.Namespace) (overHTTP, overGRPC stri
 		return conn.Close()
 	})
 	return overHTTP, overGRPC
-}
-
-func start(t *testing.T, ns *harness.Namespace, role string) {
-	t.Helper()
-	p, err := harness.RoleProgram(role)
-	stage.Must(t, err)
-	p.Env = []string{"OTEL_SERVICE_NAME=" + role}
-	_, err = ns.Start(p)
-	stage.Must(t, err)
-	if role == "front" {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		defer cancel()
-		stage.Must(t, ns.WaitListen(ctx, port))
-	}
 }
 
 // sampled is the share of root spans of this name that an SDK keeps, as it is told by ambit.
@@ -146,14 +131,14 @@ func TestOneDecision(t *testing.T) {
 			lab := stage.NewLab(t)
 			ns, err := lab.Namespace("jaeger")
 			stage.Must(t, err)
-			start(t, ns, "front")
+			stage.StartRole(t, ns, nil, port, "front")
 			config := filepath.Join(t.TempDir(), "ambit.yaml")
 			stage.Must(t, os.WriteFile(config, []byte(`sampling: {load: off, rules: [{name: always, match: {path: {exact: [/always]}}, rate: 0.75}]}`), 0o600))
 			listen := freePort(t)
 			st := stage.Start(t, stage.Config{Lab: lab, Namespaces: []*harness.Namespace{ns}, Flags: []string{
 				"--config", config, "--remote-endpoint", endpoint, "--remote-interval", "1s", "--remote-listen", listen,
 			}})
-			start(t, ns, "ask")
+			stage.StartRole(t, ns, nil, 0, "ask")
 			want := map[string]float64{"/work": 0.5, "/other": 0.125}
 			stage.Wait(t, "the rates are Jaeger's", func() error {
 				for _, r := range st.Rates(t, admin.RatesQuery{Limit: 100, Service: "front"}).Routes {

@@ -3,7 +3,6 @@ package sampling
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -87,16 +86,7 @@ func wanted(line []byte) (status int, wait time.Duration, err error) {
 // startServer starts a server of this name in the namespace, and waits until it listens.
 func startServer(t testing.TB, ns *harness.Namespace, name string, port uint16) {
 	t.Helper()
-	p, err := harness.RoleProgram(name, fmt.Sprint(port))
-	stage.Must(t, err)
-	p.Env = []string{"OTEL_SERVICE_NAME=" + name}
-	process, err := ns.Start(p)
-	stage.Must(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	if err := ns.WaitListen(ctx, port); err != nil {
-		t.Fatalf("%v: %s", err, process.Log())
-	}
+	stage.StartRole(t, ns, nil, port, name, fmt.Sprint(port))
 }
 
 // readAnswer reads one answer into a buffer of its size.

@@ -36,13 +36,13 @@ func TestHogLowersItsOwnWorkload(t *testing.T) {
 	stage.Must(t, err)
 	theirs, err := lab.Cgroup("theirs")
 	stage.Must(t, err)
-	start(t, ns, ours, 8080, "front", "8080", "0")
-	start(t, ns, theirs, 8081, "back", "8081", "1")
+	stage.StartRole(t, ns, ours, 8080, "front", "8080", "0")
+	stage.StartRole(t, ns, theirs, 8081, "back", "8081", "1")
 	st := stage.Start(t, stage.Config{Lab: lab, Namespaces: []*harness.Namespace{ns}, Flags: []string{
 		"--control", "on", "--sample-rate", fmt.Sprint(rate), "--state", "", "--anomalies", "off",
 	}})
 	for _, port := range []uint16{8080, 8081} {
-		start(t, ns, nil, 0, "ask", fmt.Sprintf("127.0.0.1:%d", port), "50")
+		stage.StartRole(t, ns, nil, 0, "ask", fmt.Sprintf("127.0.0.1:%d", port), "50")
 	}
 	neighbour := func() {
 		t.Helper()
@@ -59,7 +59,7 @@ func TestHogLowersItsOwnWorkload(t *testing.T) {
 		return nil
 	})
 
-	hog := start(t, ns, ours, 0, "hog", "0")
+	hog := stage.StartRole(t, ns, ours, 0, "hog", "0")
 	begun := time.Now()
 	for {
 		neighbour()

@@ -19,7 +19,7 @@ func TestRatesSurviveARestart(t *testing.T) {
 	lab := stage.NewLab(t)
 	ns, err := lab.Namespace("restart")
 	stage.Must(t, err)
-	start(t, ns, nil, port, "front", fmt.Sprint(port), "")
+	stage.StartRole(t, ns, nil, port, "front", fmt.Sprint(port), "")
 	file := filepath.Join(t.TempDir(), "rates.json")
 	begin := func() *stage.Stage {
 		return stage.Start(t, stage.Config{Lab: lab, Namespaces: []*harness.Namespace{ns}, Flags: []string{
@@ -65,7 +65,7 @@ func TestBandLowersTheBaseRateAlone(t *testing.T) {
   band: {services: ["fro*"], high: 40ms, low: 20ms}
   rules: [{name: slow, match: {path: {prefix: /slow}}, slow_threshold: 100ms}]
 `), 0o600))
-	start(t, ns, nil, port, "front", fmt.Sprint(port), "")
+	stage.StartRole(t, ns, nil, port, "front", fmt.Sprint(port), "")
 	st := stage.Start(t, stage.Config{Lab: lab, Namespaces: []*harness.Namespace{ns}, Flags: []string{"--config", config, "--sample-rate", "0.5"}})
 	get := func(path string) {
 		t.Helper()

@@ -1,7 +1,6 @@
 package steer
 
 import (
-	"context"
 	"fmt"
 	"math"
 	"path/filepath"
@@ -16,25 +15,6 @@ import (
 )
 
 const port = 8080
-
-// start starts a role in the namespace and, where it listens, waits until it does.
-func start(t *testing.T, ns *harness.Namespace, cgroup *harness.Cgroup, listens uint16, role string, args ...string) *harness.Process {
-	t.Helper()
-	p, err := harness.RoleProgram(role, args...)
-	stage.Must(t, err)
-	p.Cgroup = cgroup
-	p.Env = []string{"OTEL_SERVICE_NAME=" + role, "GOMAXPROCS=2"}
-	process, err := ns.Start(p)
-	stage.Must(t, err)
-	if listens != 0 {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		defer cancel()
-		if err := ns.WaitListen(ctx, listens); err != nil {
-			t.Fatalf("%v: %s", err, process.Log())
-		}
-	}
-	return process
-}
 
 // wrk has so many connections send a request each 20 ms or so.
 func wrk(t *testing.T, ns *harness.Namespace, connections, seed int) *harness.Process {
@@ -55,7 +35,7 @@ func TestTenfoldStep(t *testing.T) {
 	lab := stage.NewLab(t)
 	ns, err := lab.Namespace("step")
 	stage.Must(t, err)
-	start(t, ns, nil, port, "front", fmt.Sprint(port), "")
+	stage.StartRole(t, ns, nil, port, "front", fmt.Sprint(port), "")
 	st := stage.Start(t, stage.Config{Lab: lab, Namespaces: []*harness.Namespace{ns}, Flags: []string{
 		"--budget", fmt.Sprint(budget), "--load", "off", "--state", "",
 	}})

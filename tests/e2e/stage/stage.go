@@ -50,6 +50,9 @@ const startLimit = 30 * time.Second
 // binary is the ambit under test: a process of its own, as it leaves its own sockets alone.
 var binary string
 
+// Binary is the path of the ambit under test, which Main has built.
+func Binary() string { return binary }
+
 // Main builds ambit, runs the tests and returns their exit code.
 func Main(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "ambit-e2e-")

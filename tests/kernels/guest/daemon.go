@@ -34,9 +34,9 @@ type daemon struct {
 	result  error
 }
 
-func startDaemon(p pair) (*daemon, error) {
+func startDaemon(flags ...string) (*daemon, error) {
 	d := &daemon{ended: make(chan struct{})}
-	d.process = exec.Command(ambit, "run", "--namespaces", p[0].name+","+p[1].name, "--socket", socket, "--live", "off")
+	d.process = exec.Command(ambit, append([]string{"run", "--socket", socket, "--live", "off"}, flags...)...)
 	d.process.Stdout, d.process.Stderr = &d.log, &d.log
 	if err := d.process.Start(); err != nil {
 		return nil, fmt.Errorf("start ambit: %w", err)

@@ -90,18 +90,11 @@ func memoryPressure() (detail map[string]string, err error) {
 			return nil, err
 		}
 	}
-	d := &daemon{ended: make(chan struct{})}
-	d.process = exec.Command(ambit, "run", "--control", "on", "--sample-rate", fmt.Sprint(memoryRate), "--anomalies", "off",
-		"--load-marks", "node_cpu=1:1,cpu=1:1,self=1:1", // one emulated processor is always loaded
-		"--socket", socket, "--live", "off")
-	d.process.Stdout, d.process.Stderr = &d.log, &d.log
-	if err := d.process.Start(); err != nil {
-		return nil, fmt.Errorf("start ambit: %w", err)
+	d, err := startDaemon("--control", "on", "--sample-rate", fmt.Sprint(memoryRate), "--anomalies", "off",
+		"--load-marks", "node_cpu=1:1,cpu=1:1,self=1:1") // one emulated processor is always loaded
+	if err != nil {
+		return nil, err
 	}
-	go func() {
-		d.result = d.process.Wait()
-		close(d.ended)
-	}()
 	if err := d.tracing(); err != nil {
 		return nil, err
 	}

@@ -16,7 +16,7 @@ func refusal() (map[string]string, error) {
 		return nil, err
 	}
 	defer p.Close()
-	d, err := startDaemon(p)
+	d, err := startDaemon("--namespaces", p[0].name+","+p[1].name)
 	if err != nil {
 		return nil, err
 	}

@@ -42,7 +42,7 @@ func (t *tracing) traces() (detail map[string]string, err error) {
 		return nil, err
 	}
 	defer p.Close()
-	d, err := startDaemon(p)
+	d, err := startDaemon("--namespaces", p[0].name+","+p[1].name)
 	if err != nil {
 		return nil, err
 	}
