@@ -30,6 +30,8 @@ type Backend interface {
 	// Their context does not end with the caller's connection.
 	Pause(context.Context) error
 	Resume(context.Context) error
+	// HandOver has the daemon leave everything to another one, which asks.
+	HandOver(context.Context) error
 	// Top tells of the routes. It may take a second.
 	Top(context.Context) (Top, error)
 	// Traces returns the latest n, newest first.

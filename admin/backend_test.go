@@ -97,6 +97,8 @@ func (s *stage) Pause(ctx context.Context) error {
 
 func (s *stage) Resume(context.Context) error { return s.become(Tracing) }
 
+func (s *stage) HandOver(context.Context) error { return s.become(HandedOver) }
+
 func (s *stage) become(state State) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -116,6 +116,9 @@ func (c *Client) Pause(ctx context.Context) (State, error) { return c.change(ctx
 // Resume attaches everything again and returns the state then.
 func (c *Client) Resume(ctx context.Context) (State, error) { return c.change(ctx, "/v1/resume") }
 
+// HandOver has the daemon leave everything to the caller, which is another daemon, and returns the state then.
+func (c *Client) HandOver(ctx context.Context) (State, error) { return c.change(ctx, "/v1/handover") }
+
 func (c *Client) change(ctx context.Context, path string) (State, error) {
 	var a stateAnswer
 	err := c.call(ctx, http.MethodPost, path, nil, &a)

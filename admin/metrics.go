@@ -81,10 +81,10 @@ func (c statusCollector) Collect(metrics chan<- prometheus.Metric) {
 	const counter, gauge = prometheus.CounterValue, prometheus.GaugeValue
 
 	send(buildInfo, gauge, 1, s.Version, s.Kernel)
-	for _, state := range []State{Starting, Tracing, Paused} {
+	for _, state := range []State{Starting, Tracing, Paused, HandedOver} {
 		send(stateInfo, gauge, flag(s.State == state), string(state))
 	}
-	if s.State == Starting { // there is nothing to count yet
+	if s.State == Starting || s.State == HandedOver { // there is nothing to count yet, or another daemon counts
 		return
 	}
 	rates, err := c.backend.Rates(RatesQuery{})

@@ -80,6 +80,7 @@ func TestMetrics(t *testing.T) {
 		`ambit_rate_changes_total 3`,
 		`ambit_sample_rate 0.1`,
 		`ambit_socket_storage_bytes 2000`,
+		`ambit_state{state="handed_over"} 0`,
 		`ambit_state{state="paused"} 0`,
 		`ambit_state{state="starting"} 0`,
 		`ambit_state{state="tracing"} 1`,
@@ -105,6 +106,7 @@ func TestMetricsWhileStarting(t *testing.T) {
 	s, _ := serve(t, &stage{status: Status{State: Starting, Version: "dev"}})
 	got := strings.Join(ambitLines(t, s), "\n")
 	want := `ambit_build_info{kernel="",version="dev"} 1
+ambit_state{state="handed_over"} 0
 ambit_state{state="paused"} 0
 ambit_state{state="starting"} 1
 ambit_state{state="tracing"} 0`

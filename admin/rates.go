@@ -114,7 +114,7 @@ type rateChange struct {
 	Override *float64 `json:"override"`
 }
 
-// stateAnswer is the answer to POST /v1/pause and /v1/resume.
+// stateAnswer is the answer to POST /v1/pause, /v1/resume and /v1/handover.
 type stateAnswer struct {
 	State State `json:"state"`
 }

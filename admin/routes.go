@@ -65,6 +65,7 @@ func socketRoutes(b Backend, metrics http.Handler) *http.ServeMux {
 	mux.Handle("/v1/forced/{id}", methods{http.MethodGet: a.forcing, http.MethodDelete: a.unforce})
 	mux.Handle("/v1/pause", methods{http.MethodPost: change(b, b.Pause)})
 	mux.Handle("/v1/resume", methods{http.MethodPost: change(b, b.Resume)})
+	mux.Handle("/v1/handover", methods{http.MethodPost: change(b, b.HandOver)})
 	mux.Handle("/v1/top", get(a.top))
 	mux.Handle("/v1/traces", get(a.traces))
 	mux.Handle("/v1/traces/{id}", get(a.trace))

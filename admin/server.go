@@ -113,6 +113,10 @@ func (s *Server) Addr() net.Addr {
 	return s.tcp.Addr()
 }
 
+// Retire frees the path of the socket for another daemon. Probes by TCP are answered on, and the request that is being
+// answered ends.
+func (s *Server) Retire() error { return s.socket.remove() }
+
 // Close lets requests that are being answered end, as long as ctx allows, and removes the socket.
 func (s *Server) Close(ctx context.Context) error {
 	err := s.socket.remove()

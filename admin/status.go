@@ -12,11 +12,13 @@ type State string
 
 // The states of a daemon:
 //
-//	starting -> tracing <-> paused
+//	starting -> tracing <-> paused -> handed_over
 const (
 	Starting State = "starting" // programs are being loaded and attached
 	Tracing  State = "tracing"
 	Paused   State = "paused" // by the kill switch: nothing is attached
+	// HandedOver to another daemon, which lives: this one waits for its end.
+	HandedOver State = "handed_over"
 )
 
 // Status is the daemon at one moment. Counters count from the start of the daemon.

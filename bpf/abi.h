@@ -7,9 +7,24 @@
 #ifndef AMBIT_ABI_H
 #define AMBIT_ABI_H
 
-/* Raised when a struct below changes in a way that an older daemon would misread. */
+/*
+ * Raised when a struct that userspace or the next daemon's programs read changes its meaning. Where what a map holds has
+ * another form the next daemon sees it by itself.
+ */
 enum abi {
 	ABI_VERSION = 1,
+};
+
+/* What a daemon leaves beside the maps that the next one takes over. */
+struct heritage {
+	__u32 abi; /* ABI_VERSION */
+	__u32 spare;
+	__u64 seed; /* flow_seed */
+	__u8 form[32]; /* digest of the form of all maps that are handed over */
+	__u8 rules[32]; /* digest of the names of the rules in force */
+	__u64 taken; /* exchange sides that userspace took from the ring buffer */
+	__u64 exported; /* of those, what left as spans */
+	__u64 lost; /* and what did not */
 };
 
 /* An IP address and TCP port. IPv4 is v4-mapped (::ffff:a.b.c.d), so one form serves both. */

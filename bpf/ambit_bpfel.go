@@ -288,6 +288,18 @@ type ambitFragment struct {
 	Len   uint32
 }
 
+type ambitHeritage struct {
+	_        structs.HostLayout
+	Abi      uint32
+	Spare    uint32
+	Seed     uint64
+	Form     [32]uint8
+	Rules    [32]uint8
+	Taken    uint64
+	Exported uint64
+	Lost     uint64
+}
+
 type ambitHook uint32
 
 const (
@@ -735,6 +747,7 @@ const (
 	ambitMapExcludedPorts        = "excluded_ports"
 	ambitMapFlows                = "flows"
 	ambitMapFragments            = "fragments"
+	ambitMapHeritage             = "heritage"
 	ambitMapHttp2s               = "http2s"
 	ambitMapIgnored              = "ignored"
 	ambitMapListeners            = "listeners"
@@ -747,6 +760,8 @@ const (
 	ambitMapRouteCounts          = "route_counts"
 	ambitMapRoutes               = "routes"
 	ambitMapRuleSets             = "rule_sets"
+	ambitMapSeriesBegun          = "series_begun"
+	ambitMapSeriesRounds         = "series_rounds"
 	ambitMapServiceCount         = "service_count"
 	ambitMapServices             = "services"
 	ambitMapSockets              = "sockets"
@@ -878,6 +893,7 @@ type ambitMapSpecs struct {
 	ExcludedPorts   *ebpf.MapSpec `ebpf:"excluded_ports"`
 	Flows           *ebpf.MapSpec `ebpf:"flows"`
 	Fragments       *ebpf.MapSpec `ebpf:"fragments"`
+	Heritage        *ebpf.MapSpec `ebpf:"heritage"`
 	Http2s          *ebpf.MapSpec `ebpf:"http2s"`
 	Ignored         *ebpf.MapSpec `ebpf:"ignored"`
 	Listeners       *ebpf.MapSpec `ebpf:"listeners"`
@@ -890,6 +906,8 @@ type ambitMapSpecs struct {
 	RouteCounts     *ebpf.MapSpec `ebpf:"route_counts"`
 	Routes          *ebpf.MapSpec `ebpf:"routes"`
 	RuleSets        *ebpf.MapSpec `ebpf:"rule_sets"`
+	SeriesBegun     *ebpf.MapSpec `ebpf:"series_begun"`
+	SeriesRounds    *ebpf.MapSpec `ebpf:"series_rounds"`
 	ServiceCount    *ebpf.MapSpec `ebpf:"service_count"`
 	Services        *ebpf.MapSpec `ebpf:"services"`
 	Sockets         *ebpf.MapSpec `ebpf:"sockets"`
@@ -979,6 +997,7 @@ type ambitMaps struct {
 	ExcludedPorts   *ebpf.Map `ebpf:"excluded_ports"`
 	Flows           *ebpf.Map `ebpf:"flows"`
 	Fragments       *ebpf.Map `ebpf:"fragments"`
+	Heritage        *ebpf.Map `ebpf:"heritage"`
 	Http2s          *ebpf.Map `ebpf:"http2s"`
 	Ignored         *ebpf.Map `ebpf:"ignored"`
 	Listeners       *ebpf.Map `ebpf:"listeners"`
@@ -991,6 +1010,8 @@ type ambitMaps struct {
 	RouteCounts     *ebpf.Map `ebpf:"route_counts"`
 	Routes          *ebpf.Map `ebpf:"routes"`
 	RuleSets        *ebpf.Map `ebpf:"rule_sets"`
+	SeriesBegun     *ebpf.Map `ebpf:"series_begun"`
+	SeriesRounds    *ebpf.Map `ebpf:"series_rounds"`
 	ServiceCount    *ebpf.Map `ebpf:"service_count"`
 	Services        *ebpf.Map `ebpf:"services"`
 	Sockets         *ebpf.Map `ebpf:"sockets"`
@@ -1014,6 +1035,7 @@ func (m *ambitMaps) Close() error {
 		m.ExcludedPorts,
 		m.Flows,
 		m.Fragments,
+		m.Heritage,
 		m.Http2s,
 		m.Ignored,
 		m.Listeners,
@@ -1026,6 +1048,8 @@ func (m *ambitMaps) Close() error {
 		m.RouteCounts,
 		m.Routes,
 		m.RuleSets,
+		m.SeriesBegun,
+		m.SeriesRounds,
 		m.ServiceCount,
 		m.Services,
 		m.Sockets,

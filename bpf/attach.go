@@ -6,38 +6,47 @@ import (
 	"io"
 	"os"
 
+	"ambit/handover"
+
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 )
 
-// cgroupLinks are the links at the root of the cgroup hierarchy; nil while detached.
-type cgroupLinks struct {
-	create, bound4, bound6, established link.Link
-}
+// cgroupLinks are the links at the root of the cgroup hierarchy, by the names under which they are kept; nil while detached.
+type cgroupLinks map[string]link.Link
 
 // Attach puts the socket programs at the root of cgroup v2, beside those of others, and looks over the sockets that
-// are open already. root is where cgroup v2 is mounted.
+// are open already. root is where cgroup v2 is mounted. Links of an earlier daemon get this one's programs.
 func (k *Kernel) Attach(root string) error {
-	if k.links.create != nil {
+	if k.links != nil {
 		return nil
 	}
+	if k.inherited && !k.heritage.open {
+		// It was paused: nobody saw how what it followed went on.
+		if err := k.Abandon(); err != nil {
+			return err
+		}
+	}
+	k.links = make(cgroupLinks)
+	k.continued = k.heritage.open
 	for _, a := range []struct {
-		to     *link.Link
+		name   string
 		prog   *ebpf.Program
 		attach ebpf.AttachType
 	}{
-		{&k.links.create, k.objs.SockCreate, ebpf.AttachCGroupInetSockCreate},
-		{&k.links.bound4, k.objs.Bound4, ebpf.AttachCGroupInet4PostBind},
-		{&k.links.bound6, k.objs.Bound6, ebpf.AttachCGroupInet6PostBind},
-		{&k.links.established, k.objs.Established, ebpf.AttachCGroupSockOps},
+		{"sock_create", k.objs.SockCreate, ebpf.AttachCGroupInetSockCreate},
+		{"bound4", k.objs.Bound4, ebpf.AttachCGroupInet4PostBind},
+		{"bound6", k.objs.Bound6, ebpf.AttachCGroupInet6PostBind},
+		{"established", k.objs.Established, ebpf.AttachCGroupSockOps},
 	} {
-		l, err := link.AttachCgroup(link.CgroupOptions{Path: root, Attach: a.attach, Program: a.prog})
+		l, took, err := k.attachCgroup(root, a.name, a.prog, a.attach)
 		if err != nil {
 			k.Detach()
 			return privilege(fmt.Errorf("attach %s to cgroup %s: %w", a.attach, root, err))
 		}
-		*a.to = l
+		k.links[a.name] = l
+		k.continued = k.continued && took
 	}
 	if err := k.inventory(); err != nil {
 		k.Detach()
@@ -46,15 +55,37 @@ func (k *Kernel) Attach(root string) error {
 	return nil
 }
 
-// Detach takes the socket programs off. It may be called twice.
+// attachCgroup tells whether it took a link of an earlier daemon.
+func (k *Kernel) attachCgroup(root, name string, prog *ebpf.Program, attach ebpf.AttachType) (l link.Link, took bool, err error) {
+	if l, err = k.store.Link(name); l != nil {
+		if err = l.Update(prog); err == nil {
+			return l, true, nil
+		}
+		// Its cgroup has ended, or somebody detached it.
+		err = errors.Join(handover.Detach(l), k.store.DropLink(name))
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	if l, err = link.AttachCgroup(link.CgroupOptions{Path: root, Attach: attach, Program: prog}); err != nil {
+		return nil, false, err
+	}
+	// What can't be kept ends with this process, and the store tells of it.
+	_ = k.store.PutLink(name, l)
+	return l, false, nil
+}
+
+// Detach takes the socket programs off, unless they are left to the next daemon. It may be called twice.
 func (k *Kernel) Detach() error {
 	var errs []error
-	for _, l := range []*link.Link{&k.links.create, &k.links.bound4, &k.links.bound6, &k.links.established} {
-		if *l != nil {
-			errs = append(errs, (*l).Close())
-			*l = nil
+	for name, l := range k.links {
+		if k.leaving {
+			errs = append(errs, l.Close())
+			continue
 		}
+		errs = append(errs, handover.Detach(l), k.store.DropLink(name))
 	}
+	k.links = nil
 	return errors.Join(errs...)
 }
 
@@ -87,7 +118,7 @@ func (k *Kernel) inventory() error {
 	return nil
 }
 
-// Stubs are the programs of one network namespace: each says in skb->cb where it is, then calls the tap.
+// Stubs are the programs of one network namespace: each says in tap_parts where it is, then calls the tap.
 type Stubs struct {
 	LoEgress, Egress, Ingress *ebpf.Program
 }
@@ -160,6 +191,28 @@ func (k *Kernel) Tap(cookie uint64) (*Stubs, error) {
 func (k *Kernel) Untap(cookie uint64) error {
 	if err := k.objs.Tapped.Delete(cookie); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("forget the tapped namespace %d: %w", cookie, err)
+	}
+	return nil
+}
+
+// Retain forgets tapped namespaces that an earlier daemon had and this one, by their cookies, has not.
+func (k *Kernel) Retain(tapped func(cookie uint64) bool) error {
+	var gone []uint64
+	var cookie uint64
+	var one uint8
+	it := k.objs.Tapped.Iterate()
+	for it.Next(&cookie, &one) {
+		if !tapped(cookie) {
+			gone = append(gone, cookie)
+		}
+	}
+	if err := it.Err(); err != nil && !errors.Is(err, ebpf.ErrIterationAborted) {
+		return fmt.Errorf("list the tapped namespaces: %w", err)
+	}
+	for _, cookie := range gone {
+		if err := k.Untap(cookie); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"ambit/handover"
+
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/features"
@@ -43,6 +45,8 @@ type Config struct {
 	ExcludePorts []uint16
 	// ExcludeCgroups lists cgroups whose sockets, and those of their descendants, have no spans; 256 at most.
 	ExcludeCgroups []Cgroup
+	// Keep has what an earlier daemon left, and keeps maps and links for the next one; nil does neither.
+	Keep *handover.Store
 }
 
 // Cgroup names a cgroup v2 by its id and its depth; the root has depth 0.
@@ -81,6 +85,13 @@ type Kernel struct {
 	budgets budgetTable
 	ratesMu sync.Mutex
 	seed    uint64
+
+	store     *handover.Store
+	inherited bool
+	refused   string // why what an earlier daemon left was not taken over
+	continued bool
+	leaving   bool // for the next daemon
+	heritage  heritage
 }
 
 // Seed is that of the kernel's hashes, of connections, routes and what rules name: nobody can foresee it.
@@ -99,25 +110,53 @@ func Load(cfg Config) (*Kernel, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the embedded programs: %w", err)
 	}
-	k := new(Kernel)
+	k := &Kernel{store: cfg.Keep}
 	if err := binary.Read(rand.Reader, binary.NativeEndian, &k.seed); err != nil {
 		return nil, fmt.Errorf("choose the seed of the hashes: %w", err)
+	}
+	size(spec, &cfg)
+	left, err := inheritMaps(spec, &cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer left.close()
+	if k.inherited, k.refused = left.maps != nil, left.refused; k.inherited {
+		k.seed = left.said.Seed
+		k.heritage.digest, k.heritage.open = left.said.Rules, left.open
+		spec.Maps["rule_sets"].Contents = nil // those in force stay
 	}
 	if err := configure(spec, &cfg, k.seed); err != nil {
 		return nil, err
 	}
 	k.rules.inner = spec.Maps[ambitMapNoRules].Copy()
-	if err := spec.LoadAndAssign(&k.objs, nil); err != nil {
+	if err := spec.LoadAndAssign(&k.objs, &ebpf.CollectionOptions{MapReplacements: left.maps}); err != nil {
 		if err = privilege(fmt.Errorf("load the programs: %w", err)); errors.As(err, new(*UnsupportedError)) {
 			return nil, err
 		}
 		return nil, tooOld(spec, err)
 	}
-	if err := k.fill(&cfg); err != nil {
-		k.Close()
-		return nil, err
+	if err := k.take(spec, &cfg); err != nil {
+		k.leaving = k.inherited // for the next try
+		return nil, errors.Join(err, k.Close())
 	}
 	return k, nil
+}
+
+// take makes the maps fit for use.
+func (k *Kernel) take(spec *ebpf.CollectionSpec, cfg *Config) error {
+	if err := k.heritage.remember(k.objs.Heritage); err != nil {
+		return err
+	}
+	if !k.inherited {
+		// Only now, as the programs that see packets meanwhile are those of an earlier daemon.
+		if err := cfg.Keep.Discard(); err != nil {
+			return err
+		}
+		if err := k.keep(spec, cfg); err != nil {
+			return err
+		}
+	}
+	return k.fill(cfg)
 }
 
 // privilege turns a refusal into the capabilities that are missing.
@@ -132,7 +171,8 @@ func privilege(err error) error {
 	return err
 }
 
-func configure(spec *ebpf.CollectionSpec, cfg *Config, seed uint64) error {
+// size gives the maps the form that the configuration wants.
+func size(spec *ebpf.CollectionSpec, cfg *Config) {
 	if cfg.MaxConnections > 0 {
 		spec.Maps["flows"].MaxEntries = cfg.MaxConnections
 	}
@@ -144,6 +184,10 @@ func configure(spec *ebpf.CollectionSpec, cfg *Config, seed uint64) error {
 	}
 	// A budget's limit changes while the kernel counts in it, which a map's update would undo.
 	spec.Maps[ambitMapBudgets].Flags |= unix.BPF_F_MMAPABLE
+}
+
+// configure sets the constants of the programs.
+func configure(spec *ebpf.CollectionSpec, cfg *Config, seed uint64) error {
 	var depths uint32
 	for _, c := range cfg.ExcludeCgroups {
 		if c.Depth < 0 || c.Depth >= CgroupDepths {
@@ -225,9 +269,10 @@ func (k *Kernel) fill(cfg *Config) error {
 	if err := k.objs.Taps.Put(uint32(ambitTapProgramTAP_HTTP2), k.objs.TapHttp2); err != nil {
 		return fmt.Errorf("set the program that reads HTTP/2: %w", err)
 	}
-	if err := k.rules.open(k.objs.Actions); err != nil {
+	if err := k.rules.open(k.objs.Actions, k.objs.RuleSets); err != nil {
 		return err
 	}
+	k.heritage.generation = k.rules.generation
 	if err := k.budgets.open(k.objs.Budgets); err != nil {
 		return err
 	}
@@ -278,5 +323,8 @@ func commonBits(a, b [16]byte) uint32 {
 // Close detaches what is attached to cgroups and lets go of programs and maps. Taps that others attached
 // keep their stubs until they are closed too.
 func (k *Kernel) Close() error {
-	return errors.Join(k.Detach(), k.rules.close(), k.budgets.close(), k.objs.Close())
+	return errors.Join(k.Detach(), k.rules.close(), k.budgets.close(), k.heritage.close(), k.objs.Close())
 }
+
+// Leave has Detach and Close leave what is attached and kept to the next daemon.
+func (k *Kernel) Leave() { k.leaving = true }

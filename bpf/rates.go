@@ -1,8 +1,11 @@
 package bpf
 
 import (
+	"errors"
 	"fmt"
 	"math"
+
+	"github.com/cilium/ebpf"
 )
 
 // thresholdBits is the width of a threshold: T = 2^56 (1 - p).
@@ -94,12 +97,17 @@ func (k *Kernel) changeRates(change func(*ambitBaseRates)) error {
 	return nil
 }
 
-// openRates writes what the rates begin with: nothing above the rules, and all of every probability.
+// openRates writes what the rates begin with: nothing above the rules, and all of every probability. What a controller
+// gave stays over a handover, until the next one's moves it.
 func (k *Kernel) openRates(base float64) error {
 	if err := checkRate("default rate", base); err != nil {
 		return err
 	}
 	return k.changeRates(func(r *ambitBaseRates) {
+		if k.inherited {
+			r.Set, r.Force = ThresholdNone, 0
+			return
+		}
 		*r = ambitBaseRates{Base: Threshold(base), Set: ThresholdNone}
 		for class := range r.Safety {
 			r.Safety[class] = Full
@@ -123,7 +131,8 @@ func (k *Kernel) fillCounters() error {
 		for class := range uint16(6) {
 			for failed := range uint8(2) {
 				s := ambitSeries{Route: OtherRoute(0, side), Kind: uint8(side), Outcome: outcomeClass + class, Error: failed, Other: 1}
-				if err := k.objs.Counters.Put(seriesKey(&s), s); err != nil {
+				// An earlier daemon's count on.
+				if err := k.objs.Counters.Update(seriesKey(&s), s, ebpf.UpdateNoExist); err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
 					return fmt.Errorf("make the counters of other services: %w", err)
 				}
 			}

@@ -148,6 +148,23 @@ func (t *routeTable) setSlow(limits map[uint64]time.Duration) {
 	}
 }
 
+// unsteer takes away what a controller said of any route.
+func (t *routeTable) unsteer() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for b := range t.routes {
+		for i := range t.routes[b].Slot {
+			r := &t.routes[b].Slot[i]
+			if key := atomic.LoadUint64(&r.Key); key == 0 || key == routeClaimed {
+				continue
+			}
+			atomic.StoreUint64(&r.Threshold, ThresholdNone)
+			atomic.StoreUint64(&r.Anomaly, ThresholdNone)
+			atomic.StoreUint32(&r.Floor, 0)
+		}
+	}
+}
+
 // renew takes the names away: the kernel announces each route at its next exchange.
 func (t *routeTable) renew() {
 	t.mu.Lock()

@@ -92,13 +92,28 @@ func mapMemory(m *ebpf.Map) ([]byte, error) {
 	return unix.Mmap(m.FD(), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 }
 
-func (s *ruleSets) open(m *ebpf.Map) error {
-	memory, err := mapMemory(m)
+func (s *ruleSets) open(actions, sets *ebpf.Map) error {
+	memory, err := mapMemory(actions)
 	if err != nil {
 		return fmt.Errorf("map the actions of rules: %w", err)
 	}
 	s.memory = memory
-	s.actions = unsafe.Slice((*Action)(unsafe.Pointer(&memory[0])), int(m.MaxEntries()))
+	s.actions = unsafe.Slice((*Action)(unsafe.Pointer(&memory[0])), int(actions.MaxEntries()))
+	return s.resume(sets)
+}
+
+// resume goes on behind the set that an earlier daemon put in force, if there is one.
+func (s *ruleSets) resume(sets *ebpf.Map) error {
+	var set *ebpf.Map
+	if err := sets.Lookup(uint32(0), &set); err != nil {
+		return fmt.Errorf("look for the rules in force: %w", err)
+	}
+	defer set.Close()
+	table := new(Rules)
+	if err := set.Lookup(uint32(0), table); err != nil {
+		return fmt.Errorf("read the rules in force: %w", err)
+	}
+	s.generation, s.place, s.count = table.Generation, table.Actions, table.Count
 	return nil
 }
 

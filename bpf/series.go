@@ -107,6 +107,8 @@ type SeriesReader struct {
 	other   map[SeriesKey]*Series // "other", of several elements where there is no room
 	orphan  map[uint64]bool       // elements whose route was not there at the last reading
 	refused []uint64              // by index of the table's counts
+
+	ledger ledger
 }
 
 // goneSeries is a series whose route went.
@@ -138,7 +140,16 @@ func (k *Kernel) Series() (*SeriesReader, error) {
 		live:    make(map[uint64]*Series), other: make(map[SeriesKey]*Series), orphan: make(map[uint64]bool),
 		earlier: make(map[uint64]*Series), gone: make(map[SeriesKey]*goneSeries),
 	}
-	r.snapshot.Store(&Snapshot{At: time.Now(), Services: map[uint16]Service{0: {}}})
+	at := time.Now()
+	if k.store != nil {
+		r.ledger = ledger{begun: k.objs.SeriesBegun, rounds: k.objs.SeriesRounds}
+	}
+	if k.inherited {
+		if at, err = r.ledger.read(at); err != nil {
+			return nil, errors.Join(err, table.close())
+		}
+	}
+	r.snapshot.Store(&Snapshot{At: at, Services: map[uint16]Service{0: {}}})
 	return r, nil
 }
 
@@ -188,7 +199,7 @@ func (r *SeriesReader) read(now uint64) error {
 			found[key] = s.Route
 		}
 	})
-	if err != nil {
+	if err = errors.Join(err, r.ledger.write(time.Now())); err != nil {
 		return err
 	}
 	routes, free := r.table.age(now)
@@ -250,6 +261,7 @@ func (r *SeriesReader) retire(found map[uint64]uint64, routes []Route, free []ui
 			r.gone[s.SeriesKey] = &goneSeries{r.whole(element, s), now}
 			delete(r.live, element)
 			delete(r.earlier, element)
+			r.ledger.forget(element)
 		}
 	}
 	r.orphan = orphans
@@ -301,7 +313,7 @@ func (r *SeriesReader) take(key uint64, e *ambitSeries) {
 	if old != nil {
 		*s = *old
 	} else {
-		s.Begun = r.snapshot.Load().At
+		s.Begun = r.ledger.begin(key, r.snapshot.Load().At, s)
 		s.SeriesKey = SeriesKey{
 			Route: e.Route, Service: e.Service, Kind: e.Kind, Outcome: Outcome(e.Outcome), Error: e.Error != 0,
 		}
@@ -312,7 +324,9 @@ func (r *SeriesReader) take(key uint64, e *ambitSeries) {
 			delete(r.gone, s.SeriesKey)
 		}
 	}
-	s.advance(e)
+	if s.advance(e) {
+		r.ledger.round(key, s)
+	}
 	r.live[key] = s
 	if e.Other != 0 {
 		r.addOther(s, old)

@@ -30,23 +30,32 @@ func (s *Series) same(e *ambitSeries) bool {
 	return true
 }
 
-// advance takes what the element has counted since.
-func (s *Series) advance(e *ambitSeries) {
+// advance takes what the element has counted since, and tells whether a counter has gone round.
+func (s *Series) advance(e *ambitSeries) (round bool) {
+	var high uint64
+	to := func(total *uint64, counter uint32) {
+		next := wrap(*total, counter)
+		high |= (next ^ *total) >> 32
+		*total = next
+	}
 	s.Sum = time.Duration(e.SumNs)
 	s.Bodies[RequestBody].Bytes, s.Bodies[ResponseBody].Bytes = e.RequestBytes, e.ResponseBytes
-	s.Kept, s.Below = wrap(s.Kept, e.Kept), wrap(s.Below, e.Below)
+	to(&s.Kept, e.Kept)
+	to(&s.Below, e.Below)
 	s.count = s.Below
 	for i := range s.Latency {
-		s.Latency[i] = wrap(s.Latency[i], e.Latency[i])
+		to(&s.Latency[i], e.Latency[i])
 		s.count += s.Latency[i]
 	}
 	for b := range s.Bodies {
 		body := &s.Bodies[b]
-		body.Unknown, body.Empty = wrap(body.Unknown, e.SizesUnknown[b]), wrap(body.Empty, e.Empty[b])
+		to(&body.Unknown, e.SizesUnknown[b])
+		to(&body.Empty, e.Empty[b])
 		for i := range body.Buckets {
-			body.Buckets[i] = wrap(body.Buckets[i], e.Sizes[b][i])
+			to(&body.Buckets[i], e.Sizes[b][i])
 		}
 	}
+	return high != 0
 }
 
 // add adds other to s, times times; what is below zero goes round, so that -1 times takes it away.

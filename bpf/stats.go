@@ -2,6 +2,7 @@ package bpf
 
 import (
 	"fmt"
+	"iter"
 	"os"
 	"strconv"
 	"strings"
@@ -154,33 +155,45 @@ func (k *Kernel) SocketStorageBytes() (uint64, error) {
 	return n * (uint64(unsafe.Sizeof(ambitSockInfo{})) + storageOverhead), nil
 }
 
+// all gives every map by its name.
+func (k *Kernel) all() iter.Seq2[string, *ebpf.Map] {
+	m := &k.objs.ambitMaps
+	return func(yield func(string, *ebpf.Map) bool) {
+		for _, e := range []struct {
+			name string
+			m    *ebpf.Map
+		}{
+			{"flows", m.Flows}, {"waiting", m.Waiting}, {"carries", m.Carries}, {"windows", m.Windows},
+			{"http2s", m.Http2s}, {"fragments", m.Fragments}, {"pieces", m.Pieces},
+			{"tap_parts", m.TapParts}, {"ignored", m.Ignored}, {"sockets", m.Sockets}, {"openers", m.Openers},
+			{"listeners", m.Listeners}, {"redirects", m.Redirects},
+			{"tapped", m.Tapped}, {"cidrs", m.Cidrs}, {"excluded_cgroups", m.ExcludedCgroups},
+			{"excluded_ports", m.ExcludedPorts}, {"rates", m.Rates}, {"rule_sets", m.RuleSets}, {"actions", m.Actions},
+			{"subjects", m.Subjects}, {"routes", m.Routes}, {"route_counts", m.RouteCounts}, {"counters", m.Counters},
+			{"series_begun", m.SeriesBegun}, {"series_rounds", m.SeriesRounds}, {"budgets", m.Budgets},
+			{"stats", m.Stats}, {"services", m.Services}, {"service_count", m.ServiceCount}, {"records", m.Records}, {"taps", m.Taps},
+			{heritageName, m.Heritage},
+		} {
+			if !yield(e.name, e.m) {
+				return
+			}
+		}
+	}
+}
+
 // Maps lists all maps.
 func (k *Kernel) Maps() ([]MapInfo, error) {
-	m := &k.objs.ambitMaps
 	var out []MapInfo
-	for _, e := range []struct {
-		name string
-		m    *ebpf.Map
-	}{
-		{"flows", m.Flows}, {"waiting", m.Waiting}, {"carries", m.Carries}, {"windows", m.Windows},
-		{"http2s", m.Http2s}, {"fragments", m.Fragments}, {"pieces", m.Pieces},
-		{"tap_parts", m.TapParts}, {"ignored", m.Ignored}, {"sockets", m.Sockets}, {"openers", m.Openers},
-		{"listeners", m.Listeners}, {"redirects", m.Redirects},
-		{"tapped", m.Tapped}, {"cidrs", m.Cidrs}, {"excluded_cgroups", m.ExcludedCgroups},
-		{"excluded_ports", m.ExcludedPorts}, {"rates", m.Rates}, {"rule_sets", m.RuleSets}, {"actions", m.Actions},
-		{"subjects", m.Subjects}, {"routes", m.Routes}, {"route_counts", m.RouteCounts}, {"counters", m.Counters}, {"budgets", m.Budgets},
-		{"stats", m.Stats}, {"services", m.Services},
-		{"service_count", m.ServiceCount}, {"records", m.Records}, {"taps", m.Taps},
-	} {
-		info, err := e.m.Info()
+	for name, m := range k.all() {
+		info, err := m.Info()
 		if err != nil {
-			return nil, fmt.Errorf("ask for map %s: %w", e.name, err)
+			return nil, fmt.Errorf("ask for map %s: %w", name, err)
 		}
 		bytes, _ := info.Memlock()
-		if e.m == m.RuleSets {
+		if m == k.objs.RuleSets {
 			bytes += k.rulesBytes()
 		}
-		out = append(out, MapInfo{Name: e.name, Bytes: bytes})
+		out = append(out, MapInfo{Name: name, Bytes: bytes})
 	}
 	return out, nil
 }

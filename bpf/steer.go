@@ -46,6 +46,9 @@ func (k *Kernel) Steer(s Steering) error {
 // nothing is to be told.
 func (r *SeriesReader) Steer(rates []RouteRate) { r.table.steer(rates) }
 
+// Unsteer takes away what the controller of an earlier daemon told of routes.
+func (r *SeriesReader) Unsteer() { r.table.unsteer() }
+
 func (t *routeTable) steer(rates []RouteRate) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

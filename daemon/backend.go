@@ -42,7 +42,16 @@ func (r *rateLog) setOverride(share *float64, source string) {
 	r.override, r.source, r.changed = share, source, time.Now()
 }
 
-var errStarting = admin.Unavailable("ambit is still starting; try again")
+// ready is an error where there is nothing yet to ask or to change, or no more.
+func (d *Daemon) ready() error {
+	switch d.State() {
+	case admin.Starting:
+		return admin.Unavailable("ambit is still starting; try again")
+	case admin.HandedOver:
+		return admin.Unavailable("this ambit has handed over to another one: ask that")
+	}
+	return nil
+}
 
 // State answers the probes.
 func (d *Daemon) State() admin.State {
@@ -51,8 +60,8 @@ func (d *Daemon) State() admin.State {
 
 // Rates tells the rates in force, and those of the routes that are asked for.
 func (d *Daemon) Rates(q admin.RatesQuery) (admin.Rates, error) {
-	if d.State() == admin.Starting {
-		return admin.Rates{}, errStarting
+	if err := d.ready(); err != nil {
+		return admin.Rates{}, err
 	}
 	rates, err := d.kernel.Rates()
 	if err != nil {
@@ -90,8 +99,8 @@ func (d *Daemon) ClearRates(context.Context) (admin.Rates, error) {
 }
 
 func (d *Daemon) override(share *float64, source string) (admin.Rates, error) {
-	if d.State() == admin.Starting {
-		return admin.Rates{}, errStarting
+	if err := d.ready(); err != nil {
+		return admin.Rates{}, err
 	}
 	if err := d.kernel.SetOverride(share); err != nil {
 		return admin.Rates{}, err
@@ -107,8 +116,8 @@ func (d *Daemon) override(share *float64, source string) (admin.Rates, error) {
 
 // stored is the store, or an answer that says why there is none.
 func (d *Daemon) stored() (*exporter.Store, error) {
-	if d.State() == admin.Starting {
-		return nil, errStarting
+	if err := d.ready(); err != nil {
+		return nil, err
 	}
 	if d.out.store == nil {
 		return nil, admin.Unavailable("no traces are kept here: they go to " + d.out.endpoint() +

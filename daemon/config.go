@@ -37,6 +37,7 @@ type Config struct {
 	// RingSize is the ring buffer between kernel and userspace in bytes, a power of two.
 	RingSize int64
 	Export   ExportConfig
+	Handover HandoverConfig
 	Store    StoreConfig
 	Metrics  MetricsConfig
 	Log      LogConfig
@@ -85,6 +86,12 @@ type AdminConfig struct {
 	Address string
 	// Socket is the absolute path of the unix socket for everything.
 	Socket string
+}
+
+// HandoverConfig says how programs, maps and links outlive the daemon for the next one, where systemd does not keep them.
+type HandoverConfig struct {
+	// Pins is a directory of a BPF file system, "" is none.
+	Pins string
 }
 
 // ExcludeConfig says what is left alone.

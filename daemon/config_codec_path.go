@@ -145,6 +145,19 @@ var stateFile = codec[string]{
 	},
 }
 
+var pinDirectory = codec[string]{
+	noun: "path", allowed: "an absolute path on a BPF file system such as /sys/fs/bpf/ambit, or nothing", show: text,
+	parse: func(p string) (string, error) {
+		if p == "" {
+			return "", nil
+		}
+		if strings.Contains(path.Base(p), ".") {
+			return "", fmt.Errorf("%q has a dot in its last part, which a BPF file system refuses", p)
+		}
+		return p, checkPath(p)
+	},
+}
+
 // checkNamespace takes the name of a namespace under /run/netns, or an absolute path.
 func checkNamespace(n string) error {
 	switch {

@@ -32,7 +32,7 @@ func TestFileRefusals(t *testing.T) {
 		{"sample-rate: 1", `FILE:1: unknown key "sample-rate", did you mean "sample_rate"?`},
 		{"otlp-endpoint: c:1", `FILE:1: unknown key "otlp-endpoint", did you mean "endpoint" in the section "otlp"?`},
 		{"log:\n  colour: red", `FILE:2: unknown key "log.colour"; allowed: level, format`},
-		{"tracing: 1", `FILE:1: unknown key "tracing"; allowed: otlp, sample_rate, sampling, admin, namespaces, exclude, capture, idle_limit, peers, trust_context, id_key, max_connections, max_http2_connections, ring_size, export, store, metrics, log, live`},
+		{"tracing: 1", `FILE:1: unknown key "tracing"; allowed: otlp, sample_rate, sampling, admin, namespaces, exclude, capture, idle_limit, peers, trust_context, id_key, max_connections, max_http2_connections, ring_size, export, handover, store, metrics, log, live`},
 		{"live: on\nlog: {level: info}\nlive: off", `FILE:3: live: given twice, first in line 1`},
 		{"log:\n  level: info\nlog:\n  format: json", `FILE:3: log: given twice, first in line 1`},
 		{"? [a, b]\n: 1", `FILE:1: a key must be a word, got a list`},

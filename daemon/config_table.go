@@ -304,6 +304,11 @@ var table = []Setting{
 			durationIn(100*time.Millisecond, time.Minute)),
 	},
 	{
+		Key: "handover.pins", Flag: "handover-pins", Default: "",
+		Usage:   "directory of a BPF file system in which maps and links are pinned for the next daemon, as in Kubernetes; systemd keeps them without it",
+		binding: one(func(c *Config) *string { return &c.Handover.Pins }, pinDirectory),
+	},
+	{
 		Key: "store.max_traces", Flag: "store-max-traces", Default: "1000",
 		Usage:   "traces that are kept in memory where no endpoint is set",
 		binding: one(func(c *Config) *int { return &c.Store.MaxTraces }, countIn(1, 1_000_000)),

@@ -81,7 +81,7 @@ func TestEverySettingFromEverySource(t *testing.T) {
 		"exclude.cgroups": "/a.slice,/b.slice/c", "capture.query": "none", "capture.grpc_message": "false", "capture.content_type": "true", "idle_limit": "90s", "peers": "10.0.0.0/8,fd00::1",
 		"trust_context": "192.168.0.0/16", "id_key": "00112233445566778899aabbccddeeff", "max_connections": "1000", "max_http2_connections": "500",
 		"ring_size": "1MiB", "export.queue_bytes": "1048577", "export.retry_for": "1m", "export.batch_spans": "8", "export.batch_wait": "20ms",
-		"export.flush_timeout": "1s", "store.max_traces": "5", "store.max_bytes": "1GiB", "metrics.routes": "rules",
+		"export.flush_timeout": "1s", "handover.pins": "/sys/fs/bpf/ambit", "store.max_traces": "5", "store.max_bytes": "1GiB", "metrics.routes": "rules",
 		"metrics.otlp": "false", "capture.guessed_route": "true", "log.level": "debug",
 		"log.format": "json", "live": "off",
 	}

@@ -56,6 +56,7 @@ func (d *Daemon) control(ctx context.Context) {
 		ruling.tell(d, d.rules.tick(time.Now()))
 		saving.tell(d, d.steering.save(time.Now(), false))
 		living.tell(d, d.gap.alive(stepped))
+		d.settle()
 	}
 }
 

@@ -69,6 +69,8 @@ type Daemon struct {
 	steering *steering
 	remote   remoteSampling
 	gap      gap
+	legacy   legacy
+	wound    bool // down: what works has ended
 	reloader reloader
 
 	stop    context.CancelFunc // ends control
@@ -84,12 +86,16 @@ func Run(ctx context.Context, cfg Config, from From, log *slog.Logger) error {
 	}
 	log.Info("tracing", "version", Version, "endpoint", d.out.endpoint(), "sample_rate", cfg.SampleRate,
 		"admin", cfg.Admin.Address, "socket", cfg.Admin.Socket, "attachments", len(d.taps.Attachments()))
-	<-ctx.Done()
+	select {
+	case <-ctx.Done():
+	case <-d.legacy.alone:
+		err = errors.New("the ambit that this one handed over to has ended: start anew")
+	}
 	log.Info("stopping")
 	d.notify(sd.SdNotifyStopping)
 	flush, cancel := context.WithTimeout(context.Background(), cfg.Export.FlushTimeout)
 	defer cancel()
-	return d.Close(flush)
+	return errors.Join(err, d.Close(flush))
 }
 
 // New makes a daemon and attaches it. When it returns, requests are traced.
@@ -116,10 +122,13 @@ func New(ctx context.Context, cfg Config, from From, log *slog.Logger) (_ *Daemo
 	if err := tc.CheckPrivileges(); err != nil {
 		return nil, err
 	}
+	if err := d.openStore(ctx); err != nil {
+		return nil, err
+	}
 	// The API comes before the kernel: an address in use is found before anything is attached.
 	d.server, err = admin.Listen(admin.Config{
 		Address: cfg.Admin.Address, Socket: cfg.Admin.Socket,
-		Collectors: []prometheus.Collector{redCollector{d, newRedEnded()}, pointsCollector{d}, remoteCollector{d}, gapCollector{d}}, Log: log,
+		Collectors: []prometheus.Collector{redCollector{d, newRedEnded()}, pointsCollector{d}, remoteCollector{d}, gapCollector{d}, legacyCollector{d}}, Log: log,
 	}, d)
 	if err != nil {
 		return nil, err
@@ -151,7 +160,7 @@ func New(ctx context.Context, cfg Config, from From, log *slog.Logger) (_ *Daemo
 	}
 	// Loading needs more memory than running does: give it back now, not minutes later.
 	debug.FreeOSMemory()
-	if err := d.gap.over(time.Now()); err != nil {
+	if err := d.gap.over(time.Now(), d.legacy.continued); err != nil {
 		log.Warn("the next daemon will not tell how long nothing was traced", "error", err)
 	}
 	if d.gap.length > 0 {
@@ -179,6 +188,7 @@ func (d *Daemon) load() error {
 		Peers:          d.cfg.Peers,
 		ExcludePorts:   d.cfg.Exclude.Ports,
 		ExcludeCgroups: cgroups,
+		Keep:           d.legacy.store,
 	})
 	if err != nil {
 		return err
@@ -193,7 +203,26 @@ func (d *Daemon) load() error {
 	d.rules.renew = d.series.Renew
 	d.routes = newRoutes(d.series.Name, d.rules)
 	d.steering = newSteering(d.kernel, d.series.Steer, d.routes, d.cfg.Sampling.Control.State, d.log)
+	if err := d.forgetRates(); err != nil {
+		return err
+	}
 	return d.rules.load(&d.cfg, d.reloader.from.Origins)
+}
+
+// forgetRates takes away what an earlier daemon's controller gave, where this one has none that would.
+func (d *Daemon) forgetRates() error {
+	if inherited, _ := d.kernel.Inherited(); !inherited {
+		return nil
+	}
+	d.series.SetSlow(nil)
+	if d.cfg.Sampling.Control.on(d.cfg.Sampling.Budget) {
+		return nil
+	}
+	d.series.Unsteer()
+	if err := d.kernel.SetBudget(bpf.BudgetFloor, 0); err != nil {
+		return err
+	}
+	return d.kernel.Steer(bpf.Unsteered(d.cfg.SampleRate))
 }
 
 // serviceOf names a service as its spans do.
@@ -225,7 +254,7 @@ func (d *Daemon) attach() error {
 	}
 	d.hooks.listening.Store(true)
 	taps, err := tc.New(tc.Config{
-		Select: d.cfg.Namespaces, Exclude: d.cfg.Exclude.Namespaces, Load: d.tap, Released: d.untap, Log: d.log,
+		Select: d.cfg.Namespaces, Exclude: d.cfg.Exclude.Namespaces, Load: d.tap, Released: d.untap, Keep: d.legacy.store, Log: d.log,
 	})
 	if err != nil {
 		return err
@@ -235,7 +264,10 @@ func (d *Daemon) attach() error {
 	if err := d.taps.Start(); err != nil {
 		return err
 	}
-	return d.kernel.Open()
+	if err := d.kernel.Open(); err != nil {
+		return err
+	}
+	return d.takeOver()
 }
 
 // tap makes the programs of a namespace that is about to be tapped.
@@ -263,7 +295,7 @@ func (d *Daemon) begin() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	d.stop = cancel
 	d.pump.rules, d.pump.routes, d.pump.exemplars = d.rules, d.routes, exporter.NewExemplars()
-	d.pump.otlp = d.out.otlp
+	d.pump.otlp, d.pump.taken = d.out.otlp, d.kernel.Taken
 	d.pump.anomalies = &d.steering.odd
 	d.pump.start(d.reader, d.meta, d.out.sink, d.log, &d.running)
 	d.running.Go(func() { d.control(ctx) })
@@ -274,14 +306,43 @@ func (d *Daemon) begin() context.Context {
 	return ctx
 }
 
-// Close detaches everything, flushes what was traced and frees all; ctx bounds the flush.
+// Close detaches everything, or leaves it to the next daemon, flushes what was traced and frees all; ctx bounds the flush.
 func (d *Daemon) Close(ctx context.Context) error {
 	d.change.Lock()
 	defer d.change.Unlock()
 	defer d.reloader.close() // until the end SIGHUP ends nothing
+	errs := []error{d.windDown(ctx)}
+	if d.server != nil {
+		errs = append(errs, d.server.Close(ctx))
+	}
+	if d.series != nil {
+		errs = append(errs, d.series.Close())
+	}
+	leave := d.leaves()
+	if d.kernel != nil {
+		errs = append(errs, d.kernel.Close())
+	}
+	if !leave {
+		errs = append(errs, d.legacy.store.Clear())
+	}
+	return errors.Join(append(errs, d.legacy.store.Close())...)
+}
+
+// windDown ends what works, and flushes what was traced. It may be called again. The caller holds d.change.
+func (d *Daemon) windDown(ctx context.Context) error {
+	if d.wound {
+		return nil
+	}
+	d.wound = true
 	var errs []error
 	if d.State() != admin.Starting {
 		errs = append(errs, d.gap.alive(time.Now()))
+	}
+	if d.kernel != nil && d.leaves() {
+		d.kernel.Leave()
+		if d.taps != nil {
+			errs = append(errs, d.taps.Leave())
+		}
 	}
 	if d.taps != nil {
 		errs = append(errs, d.taps.Close())
@@ -310,17 +371,10 @@ func (d *Daemon) Close(ctx context.Context) error {
 	if d.out.sink != nil {
 		errs = append(errs, d.out.sink.Close(ctx))
 		d.out.report(d.log)
+		if d.kernel != nil && d.State() != admin.Starting {
+			d.settle()
+		}
 	}
 	flushing.Wait()
-	errs = append(errs, d.remote.close(ctx))
-	if d.server != nil {
-		errs = append(errs, d.server.Close(ctx))
-	}
-	if d.series != nil {
-		errs = append(errs, d.series.Close())
-	}
-	if d.kernel != nil {
-		errs = append(errs, d.kernel.Close())
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, d.remote.close(ctx))...)
 }

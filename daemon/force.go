@@ -175,8 +175,8 @@ func (r *rules) forget(now time.Time) {
 
 // Force keeps the spans of some requests, until it expires.
 func (d *Daemon) Force(_ context.Context, request admin.ForceRequest) (admin.Forcing, error) {
-	if d.State() == admin.Starting {
-		return admin.Forcing{}, errStarting
+	if err := d.ready(); err != nil {
+		return admin.Forcing{}, err
 	}
 	f, err := d.rules.force(&request, time.Now())
 	if err == nil {
@@ -187,16 +187,16 @@ func (d *Daemon) Force(_ context.Context, request admin.ForceRequest) (admin.For
 
 // Forcing tells how that fares.
 func (d *Daemon) Forcing(id string) (admin.Forcing, error) {
-	if d.State() == admin.Starting {
-		return admin.Forcing{}, errStarting
+	if err := d.ready(); err != nil {
+		return admin.Forcing{}, err
 	}
 	return d.rules.forcingOf(id)
 }
 
 // Unforce ends it.
 func (d *Daemon) Unforce(_ context.Context, id string) (admin.Forcing, error) {
-	if d.State() == admin.Starting {
-		return admin.Forcing{}, errStarting
+	if err := d.ready(); err != nil {
+		return admin.Forcing{}, err
 	}
 	f, err := d.rules.unforce(id, time.Now())
 	if err == nil {

@@ -39,9 +39,9 @@ func newGap(state string, booted time.Time) (gap, error) {
 	return g, nil
 }
 
-// over is to be called when the daemon traces.
-func (g *gap) over(now time.Time) error {
-	if !g.last.IsZero() && now.After(g.last) {
+// over is to be called when the daemon traces. continued tells that all was traced since the earlier one.
+func (g *gap) over(now time.Time, continued bool) error {
+	if !g.last.IsZero() && now.After(g.last) && !continued {
 		g.length = now.Sub(g.last)
 	}
 	if g.path == "" {
@@ -88,7 +88,7 @@ type gapCollector struct{ d *Daemon }
 func (gapCollector) Describe(descs chan<- *prometheus.Desc) { descs <- gapSeconds }
 
 func (c gapCollector) Collect(out chan<- prometheus.Metric) {
-	if c.d.State() == "starting" {
+	if c.d.ready() != nil {
 		return
 	}
 	out <- prometheus.MustNewConstMetric(gapSeconds, prometheus.GaugeValue, c.d.gap.length.Seconds())

@@ -20,14 +20,14 @@ func TestGap(t *testing.T) {
 		return g
 	}
 	g := begin(now.Add(-time.Hour))
-	if err := g.over(now); err != nil || g.length != 0 {
+	if err := g.over(now, false); err != nil || g.length != 0 {
 		t.Errorf("the first daemon: %v, %v", g.length, err)
 	}
 	if err := g.alive(now.Add(-20 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	g = begin(now.Add(-time.Hour))
-	if err := g.over(now); err != nil || g.length < 19*time.Second || g.length > 21*time.Second {
+	if err := g.over(now, false); err != nil || g.length < 19*time.Second || g.length > 21*time.Second {
 		t.Errorf("the second one: %v, %v", g.length, err)
 	}
 	if info, err := os.Stat(file); err != nil || now.Sub(info.ModTime()) > time.Second || info.Mode().Perm() != 0o600 {
@@ -35,10 +35,10 @@ func TestGap(t *testing.T) {
 	}
 	// Before the machine started there was nothing to trace.
 	g = begin(now.Add(time.Second))
-	if err := g.over(now); err != nil || g.length != 0 {
+	if err := g.over(now, false); err != nil || g.length != 0 {
 		t.Errorf("behind a start of the machine: %v, %v", g.length, err)
 	}
-	if g, err := newGap("", now); err != nil || g.over(now) != nil || g.alive(now) != nil || g.length != 0 {
+	if g, err := newGap("", now); err != nil || g.over(now, false) != nil || g.alive(now) != nil || g.length != 0 {
 		t.Errorf("without a state: %+v, %v", g, err)
 	}
 }

@@ -68,7 +68,7 @@ type pointsCollector struct{ d *Daemon }
 func (pointsCollector) Describe(descs chan<- *prometheus.Desc) { descs <- metricPoints }
 
 func (c pointsCollector) Collect(out chan<- prometheus.Metric) {
-	if c.d.State() == "starting" || c.d.metrics == nil {
+	if c.d.ready() != nil || c.d.metrics == nil {
 		return
 	}
 	s := c.d.metrics.Stats()

@@ -55,8 +55,8 @@ func (h *hooks) off() error {
 func (d *Daemon) Pause(context.Context) error {
 	d.change.Lock()
 	defer d.change.Unlock()
-	if d.State() == admin.Starting {
-		return admin.Unavailable("ambit is still starting; try again")
+	if err := d.ready(); err != nil {
+		return err
 	}
 	if err := d.detach(); err != nil {
 		return fmt.Errorf("something is still attached, \"ambit status\" lists it; pause again: %w", err)
@@ -88,13 +88,11 @@ func (d *Daemon) detach() error {
 func (d *Daemon) Resume(context.Context) error {
 	d.change.Lock()
 	defer d.change.Unlock()
-	switch d.State() {
-	case admin.Starting:
-		return admin.Unavailable("ambit is still starting; try again")
-	case admin.Tracing:
-		if !d.torn {
-			return nil
-		}
+	if err := d.ready(); err != nil {
+		return err
+	}
+	if d.State() == admin.Tracing && !d.torn {
+		return nil
 	}
 	if err := d.hooks.on(); err != nil {
 		return errors.Join(err, d.detach())

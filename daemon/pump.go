@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"log/slog"
+	"math/bits"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -26,6 +27,8 @@ type pump struct {
 	anomalies *atomic.Pointer[map[uint64]*l7.Anomaly]
 	// otlp tells how full its queue is; nil where spans stay here.
 	otlp *exporter.OTLP
+	// taken is told of the exchange sides of each record.
+	taken func(sides int)
 	// idle is signalled whenever the ring buffer was found empty.
 	idle chan struct{}
 	// repaired is l7's.
@@ -74,6 +77,7 @@ func (p *pump) run(reader *bpf.Reader, m *meta.Meta, sink exporter.Sink) error {
 		for i := range l7.Announcements(&record, &announced) {
 			p.routes.Learn(&announced[i])
 		}
+		p.taken(bits.OnesCount8(record.Kept))
 		p.press(&record)
 		n := assembler.Assemble(&record, clock, &spans)
 		for i := range n {

@@ -82,7 +82,7 @@ func (l *redLabels) values() []string {
 
 // Collect reads the counters anew, so that it tells of what has just ended too.
 func (c redCollector) Collect(out chan<- prometheus.Metric) {
-	if c.d.State() == "starting" {
+	if c.d.ready() != nil {
 		return
 	}
 	if err := c.d.series.Read(); err != nil {

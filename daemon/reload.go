@@ -158,16 +158,16 @@ func waiting(running, read *Config) (keys []string) {
 
 // Rules tells the rules in force.
 func (d *Daemon) Rules() (admin.RuleSet, error) {
-	if d.State() == admin.Starting {
-		return admin.RuleSet{}, errStarting
+	if err := d.ready(); err != nil {
+		return admin.RuleSet{}, err
 	}
 	return d.rules.set()
 }
 
 // Reload reads the configuration anew.
 func (d *Daemon) Reload(context.Context) (admin.RuleSet, error) {
-	if d.State() == admin.Starting {
-		return admin.RuleSet{}, errStarting
+	if err := d.ready(); err != nil {
+		return admin.RuleSet{}, err
 	}
 	if err := d.reload("ambit reload"); err != nil {
 		return admin.RuleSet{}, &admin.Error{Status: http.StatusConflict, Message: err.Error() + " (the rules in force stay)"}

@@ -59,7 +59,7 @@ func (remoteCollector) Describe(descs chan<- *prometheus.Desc) {
 }
 
 func (c remoteCollector) Collect(out chan<- prometheus.Metric) {
-	if c.d.State() == "starting" {
+	if c.d.ready() != nil {
 		return
 	}
 	const counter = prometheus.CounterValue

@@ -162,7 +162,7 @@ func TestRuleRefusals(t *testing.T) {
 		{"sampling:\n  rules:\n  - name: favicon", `FILE:3: sampling.rules[0].name: "favicon" is a shipped rule's; allowed: another name, or sampling.defaults without it`},
 		{"sampling:\n  rules:\n  - name: default", `FILE:3: sampling.rules[0].name: "default" is the rule behind all others; allowed: another name`},
 		{"sampling:\n  rule: []", `FILE:2: unknown key "sampling.rule", did you mean "sampling.rules"?`},
-		{"rules: []", `FILE:1: unknown key "rules"; allowed: otlp, sample_rate, sampling, admin, namespaces, exclude, capture, idle_limit, peers, trust_context, id_key, max_connections, max_http2_connections, ring_size, export, store, metrics, log, live`},
+		{"rules: []", `FILE:1: unknown key "rules"; allowed: otlp, sample_rate, sampling, admin, namespaces, exclude, capture, idle_limit, peers, trust_context, id_key, max_connections, max_http2_connections, ring_size, export, handover, store, metrics, log, live`},
 		{"budget: 1", `FILE:1: unknown key "budget", did you mean "budget" in the section "sampling"?`},
 		{"sampling:\n  header: off", `FILE:2: unknown key "sampling.header", did you mean "header" in the section "sampling.forced"?`},
 		{head + "mtach: {}", `FILE:4: unknown key "sampling.rules[0].mtach", did you mean "match"?`},

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"maps"
 	"slices"
@@ -24,6 +25,8 @@ type ruleKernel interface {
 	SetBase(rate float64) error
 	SetForceHeader(on bool) error
 	Services() (map[uint16]bpf.Service, error)
+	InheritedRules() (generation uint32, digest [sha256.Size]byte)
+	NoteRules(digest [sha256.Size]byte)
 }
 
 // keptSets is how many older sets are remembered: an exchange that one of them decided may end long after it.
@@ -189,7 +192,13 @@ func (r *rules) apply() error {
 	r.from = r.origin(compiled)
 	r.verdicts = verdictsOf(compiled)
 	sets := maps.Clone(*r.sets.Load())
-	sets[generation] = namesOf(compiled)
+	names := namesOf(compiled)
+	sets[generation] = names
+	// What the rules of an earlier daemon decided is named if they were the same.
+	if inherited, digest := r.kernel.InheritedRules(); inherited != 0 && len(sets) == 1 && digest == names.digest() {
+		sets[inherited] = names
+	}
+	r.kernel.NoteRules(names.digest())
 	delete(sets, generation-keptSets)
 	r.sets.Store(&sets)
 	return nil
@@ -311,6 +320,11 @@ func namesOf(c *l7.Compiled) (n ruleNames) {
 		n.templates = append(n.templates, c.Template(i))
 	}
 	return n
+}
+
+// digest tells sets of names apart.
+func (n ruleNames) digest() [sha256.Size]byte {
+	return sha256.Sum256(fmt.Appendf(nil, "%q %q", n.rules, n.templates))
 }
 
 // namesAt are the names of a generation, none where they are forgotten. It is asked for each span.

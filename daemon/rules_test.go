@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -23,11 +24,17 @@ type kernelStage struct {
 	base       float64
 	force      bool
 	services   map[uint16]bpf.Service
+	inherited  uint32 // generation of an earlier daemon's rules
+	noted      [sha256.Size]byte
 	during     func(generation uint32) // SetRules, when the kernel decides by the new set already
 	err        error
 }
 
 func (k *kernelStage) Seed() uint64 { return 5 }
+
+func (k *kernelStage) InheritedRules() (uint32, [sha256.Size]byte) { return k.inherited, k.noted }
+
+func (k *kernelStage) NoteRules(digest [sha256.Size]byte) { k.noted = digest }
 
 func (k *kernelStage) SetRules(table *bpf.Rules, actions []bpf.Action) (uint32, error) {
 	if k.err != nil {

@@ -97,6 +97,14 @@ func (s *spaces) programs() (map[string]bpf.ProgramInfo, error) {
 	return out, nil
 }
 
+// has tells whether a namespace is tapped.
+func (s *spaces) has(cookie uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.live[cookie]
+	return ok
+}
+
 // count is how many namespaces are tapped.
 func (s *spaces) count() int {
 	s.mu.Lock()

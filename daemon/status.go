@@ -29,7 +29,7 @@ func (d *Daemon) Status(context.Context) (admin.Status, error) {
 		Version: Version, PID: os.Getpid(), Started: d.started, UptimeSeconds: time.Since(d.started).Seconds(),
 		State: d.State(), ABI: bpf.ABIVersion, Kernel: d.release, RunStats: runStats(),
 	}
-	if s.State == admin.Starting {
+	if d.ready() != nil {
 		// Whoever reads the JSON finds objects, though nothing is in them yet.
 		s.Exchanges.Dropped, s.Events = map[string]uint64{}, map[string]uint64{}
 		return s, nil
@@ -47,16 +47,17 @@ func (d *Daemon) Status(context.Context) (admin.Status, error) {
 		Unsampled: counters.Exchanges.Unsampled,
 		Submitted: counters.Exchanges.Submitted,
 		InFlight:  counters.Exchanges.InFlight(),
-		Exported:  s.Exporter.Exported,
+		Exported:  d.legacy.exported + s.Exporter.Exported,
 		Dropped:   counters.Exchanges.Dropped,
 	}
-	var lost uint64
+	s.Exchanges.Dropped["earlier_daemon"] = d.legacy.lost
+	lost := d.legacy.lost
 	for reason, n := range s.Exporter.Dropped {
 		s.Exchanges.Dropped["export_"+reason] = n
 		lost += n
 	}
 	// What is between the kernel and the exporter counts as queued: the ring buffer is a queue too.
-	if done := s.Exporter.Exported + lost; s.Exchanges.Submitted > done {
+	if done := s.Exchanges.Exported + lost; s.Exchanges.Submitted > done {
 		s.Exchanges.Queued = s.Exchanges.Submitted - done
 	}
 	s.Events = counters.Events

@@ -62,8 +62,8 @@ func (w *topWindow) forget(now time.Time) {
 
 // Top tells of the routes. Who asks first waits for a second, in which there is something to count.
 func (d *Daemon) Top(ctx context.Context) (admin.Top, error) {
-	if d.State() == admin.Starting {
-		return admin.Top{}, admin.Unavailable("ambit is still starting; try again")
+	if err := d.ready(); err != nil {
+		return admin.Top{}, err
 	}
 	for {
 		if err := d.series.Read(); err != nil {

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"ambit/handover"
+
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 )
@@ -50,6 +52,8 @@ type hook interface {
 	// detach is final. A clsact hook needs a visitor in the interface's namespace; that the hook or its
 	// interface is gone is no error.
 	detach(v *visitor) error
+	// leave is detach where the next daemon is to find what it can.
+	leave(v *visitor) error
 }
 
 // tap is what is attached in one namespace.
@@ -60,6 +64,9 @@ type tap struct {
 	trouble map[int]Skipped
 	// swept is set once filters of a dead daemon have been looked for.
 	swept    bool
+	store    *handover.Store
+	cookie   uint64 // of the namespace
+	leaving  bool   // what is detached is left to the next daemon
 	stopping *atomic.Bool
 	log      *slog.Logger
 }
@@ -77,9 +84,11 @@ type tappedHook struct {
 	hook
 }
 
-func newTap(programs Programs, stopping *atomic.Bool, log *slog.Logger) *tap {
+func newTap(programs Programs, store *handover.Store, cookie uint64, stopping *atomic.Bool, log *slog.Logger) *tap {
 	return &tap{
 		programs: programs,
+		store:    store,
+		cookie:   cookie,
 		ifaces:   make(map[int]*tappedIface),
 		trouble:  make(map[int]Skipped),
 		stopping: stopping,
@@ -87,8 +96,11 @@ func newTap(programs Programs, stopping *atomic.Bool, log *slog.Logger) *tap {
 	}
 }
 
-// method is how to attach, found out at the first time.
-type method struct{ clsact bool }
+// method is how to attach, found out at the first time, and how often that was done.
+type method struct {
+	clsact      bool
+	taken, anew int // links of an earlier daemon, and what was attached by this one
+}
 
 // reconcile brings what is attached in line with the namespace's interfaces; it runs inside. With verify
 // set it does not trust that what it attached still is. The error is that of the namespace; an interface
@@ -112,7 +124,7 @@ func (t *tap) reconcile(v *visitor, m *method, verify bool) error {
 		if want && (!verify || i.attached()) {
 			continue
 		}
-		if err := i.detach(v); err != nil {
+		if err := i.detach(v, false); err != nil {
 			return err
 		}
 		delete(t.ifaces, index)
@@ -166,19 +178,20 @@ func (t *tap) attach(v *visitor, m *method, l iface) (*tappedIface, error) {
 	}
 	i := &tappedIface{name: l.name}
 	for at, program := range wanted {
-		h, err := v.attach(m, l.index, at, program)
+		h, err := t.attachHook(v, m, l.index, at, program)
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("attach to %s: %w", at, err), i.detach(v))
+			return nil, errors.Join(fmt.Errorf("attach to %s: %w", at, err), i.detach(v, false))
 		}
 		i.hooks = append(i.hooks, h)
 	}
 	return i, nil
 }
 
-func (v *visitor) attach(m *method, index int, at direction, program *ebpf.Program) (tappedHook, error) {
+func (t *tap) attachHook(v *visitor, m *method, index int, at direction, program *ebpf.Program) (tappedHook, error) {
 	if !m.clsact {
-		h, err := attachTCX(index, at, program)
+		h, taken, err := attachTCX(t.store, t.cookie, index, at, program)
 		if err == nil {
+			m.count(taken)
 			return tappedHook{at, methodTCX, h}, nil
 		}
 		if !errors.Is(err, ebpf.ErrNotSupported) {
@@ -190,7 +203,16 @@ func (v *visitor) attach(m *method, index int, at direction, program *ebpf.Progr
 	if err != nil {
 		return tappedHook{}, err
 	}
+	m.count(false)
 	return tappedHook{at, methodClsact, h}, nil
+}
+
+func (m *method) count(taken bool) {
+	if taken {
+		m.taken++
+	} else {
+		m.anew++
+	}
 }
 
 // attached tells whether all the hooks of the interface still are. One that cannot be looked at is not.
@@ -203,25 +225,32 @@ func (i *tappedIface) attached() bool {
 
 // detach goes on after an error, and keeps what it cannot undo. Without a visitor, when the namespace has
 // ended, filters are gone already.
-func (i *tappedIface) detach(v *visitor) error {
+func (i *tappedIface) detach(v *visitor, leave bool) error {
 	i.leaving = true
 	var errs []error
 	i.hooks = slices.DeleteFunc(i.hooks, func(h tappedHook) bool {
 		if h.method == methodClsact && v == nil {
 			return true
 		}
-		err := h.detach(v)
+		err := h.end(v, leave)
 		errs = append(errs, err)
 		return err == nil
 	})
 	return errors.Join(errs...)
 }
 
-// detach takes everything off, but for what it cannot.
+func (h *tappedHook) end(v *visitor, leave bool) error {
+	if leave {
+		return h.leave(v)
+	}
+	return h.detach(v)
+}
+
+// detach takes everything off, but for what it cannot, or what is left to the next daemon.
 func (t *tap) detach(v *visitor) error {
 	var errs []error
 	for index, i := range t.ifaces {
-		err := i.detach(v)
+		err := i.detach(v, t.leaving)
 		errs = append(errs, err)
 		if err == nil {
 			delete(t.ifaces, index)

@@ -205,6 +205,9 @@ func (h *clsactHook) attached() (bool, error) {
 
 func (h *clsactHook) detach(v *visitor) error { return v.sweepDirection(h.index, h.at) }
 
+// leave is a detach: if no daemon comes nobody would take a filter off.
+func (h *clsactHook) leave(v *visitor) error { return h.detach(v) }
+
 // sweep removes all filters of ambit's from an interface, whoever made them, and the qdisc if it was made
 // for them.
 func (v *visitor) sweep(index int) error {

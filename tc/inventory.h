@@ -113,12 +113,16 @@ static always_inline void take_inventory(struct bpf_iter__task_file *ctx)
 		count(STAT_STORAGE_NOMEM);
 		return;
 	}
-	/* A socket that several processes share is the first one's that is met: the oldest. */
-	if (info->party.tgid)
+	/*
+	 * A socket that several processes share is the first one's that is met: the oldest. Those of a daemon that takes over
+	 * were met by an earlier one's programs, which did not know it for ambit.
+	 */
+	__u32 tgid = task->tgid;
+	if (info->party.tgid && tgid != own_tgid)
 		return;
 	struct task_struct *leader = task->group_leader;
-	info->party.tgid = task->tgid;
-	if (info->party.tgid == own_tgid)
+	info->party.tgid = tgid;
+	if (tgid == own_tgid)
 		info->party.flags |= PARTY_EXCLUDED;
 	info->party.uid = task->cred->uid.val;
 	info->party.started_ns = leader->start_boottime;

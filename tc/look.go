@@ -76,6 +76,7 @@ func (t *Taps) release(s *space) error {
 	if s.tap == nil {
 		return s.unlock()
 	}
+	s.tap.leaving = t.leaving
 	var errs []error
 	if s.tap.needsVisit() {
 		err := t.visit([]*space{s}, func(s *space, v *visitor) error {

@@ -342,7 +342,7 @@ func (t *Taps) load(s *space) error {
 	if err != nil {
 		return fmt.Errorf("load programs for network namespace %s: %w", s.Name, err)
 	}
-	s.tap = newTap(programs, &t.stopping, t.log.With("netns", s.Name, "inode", s.Inode))
+	s.tap = newTap(programs, t.config.Keep, s.Cookie, &t.stopping, t.log.With("netns", s.Name, "inode", s.Inode))
 	s.dirty = true
 	s.err, s.failures = nil, 0
 	t.changed = true

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"ambit/handover"
 )
 
 // DefaultLocks is where daemons lock their namespaces.
@@ -33,7 +35,9 @@ type Config struct {
 	// Released is told that nothing is attached in a namespace any more and its programs are closed; it
 	// follows each successful Load. It may be nil, and must not call Taps.
 	Released func(NetNS)
-	Log      *slog.Logger
+	// Keep has the links that an earlier daemon left, and keeps those that are made; nil does neither.
+	Keep *handover.Store
+	Log  *slog.Logger
 }
 
 // Attachment is one program attached to one interface.
@@ -92,6 +96,7 @@ type Taps struct {
 	spaces  map[netnsKey]*space
 	paused  bool
 	closed  bool
+	leaving bool          // closed for the next daemon
 	changed bool          // something that is shown
 	fulls   int           // passes that scanned the processes
 	cost    time.Duration // of the last of those scans
@@ -256,15 +261,21 @@ func (t *Taps) turn(paused bool) error {
 	return nil
 }
 
+// Leave is Close for a daemon that is to be followed by another one at once: links that are kept stay attached. Filters of
+// kernels without tcx, which would stay if nobody followed, are detached.
+func (t *Taps) Leave() error { return t.finish(true) }
+
 // Close detaches everything and frees the locks. It may be called again.
-func (t *Taps) Close() error {
+func (t *Taps) Close() error { return t.finish(false) }
+
+func (t *Taps) finish(leave bool) error {
 	t.stopping.Store(true)
 	t.mu.Lock()
 	if t.closed {
 		t.mu.Unlock()
 		return nil
 	}
-	t.closed = true
+	t.closed, t.leaving = true, leave
 	err := t.watch.stop()
 	t.mu.Unlock()
 	if t.done != nil {
@@ -279,6 +290,13 @@ func (t *Taps) Close() error {
 	err = errors.Join(err, t.releaseAll())
 	t.watch.Close()
 	return errors.Join(err, t.home.Close())
+}
+
+// Taken tells how many links of an earlier daemon are in use, and how many hooks were attached anew.
+func (t *Taps) Taken() (taken, anew int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.method.taken, t.method.anew
 }
 
 // Attachments lists what is attached, by namespace, interface and hook.

@@ -84,6 +84,8 @@ func (s *stage) Resume(context.Context) error {
 	return s.err
 }
 
+func (s *stage) HandOver(context.Context) error { return s.err }
+
 const traceID = "000102030405060708090a0b0c0d0e0f"
 
 func (s *stage) Top(context.Context) (admin.Top, error) { return s.top, s.err }

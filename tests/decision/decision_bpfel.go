@@ -231,6 +231,18 @@ type decisionFragment struct {
 	Len   uint32
 }
 
+type decisionHeritage struct {
+	_        structs.HostLayout
+	Abi      uint32
+	Spare    uint32
+	Seed     uint64
+	Form     [32]uint8
+	Rules    [32]uint8
+	Taken    uint64
+	Exported uint64
+	Lost     uint64
+}
+
 type decisionHttp2 struct {
 	_     structs.HostLayout
 	Table [2]struct {
@@ -513,6 +525,7 @@ const (
 	decisionMapExcludedPorts        = "excluded_ports"
 	decisionMapFlows                = "flows"
 	decisionMapFragments            = "fragments"
+	decisionMapHeritage             = "heritage"
 	decisionMapHttp2s               = "http2s"
 	decisionMapIgnored              = "ignored"
 	decisionMapListeners            = "listeners"
@@ -525,6 +538,8 @@ const (
 	decisionMapRouteCounts          = "route_counts"
 	decisionMapRoutes               = "routes"
 	decisionMapRuleSets             = "rule_sets"
+	decisionMapSeriesBegun          = "series_begun"
+	decisionMapSeriesRounds         = "series_rounds"
 	decisionMapServiceCount         = "service_count"
 	decisionMapServices             = "services"
 	decisionMapSockets              = "sockets"
@@ -617,6 +632,7 @@ type decisionMapSpecs struct {
 	ExcludedPorts   *ebpf.MapSpec `ebpf:"excluded_ports"`
 	Flows           *ebpf.MapSpec `ebpf:"flows"`
 	Fragments       *ebpf.MapSpec `ebpf:"fragments"`
+	Heritage        *ebpf.MapSpec `ebpf:"heritage"`
 	Http2s          *ebpf.MapSpec `ebpf:"http2s"`
 	Ignored         *ebpf.MapSpec `ebpf:"ignored"`
 	Listeners       *ebpf.MapSpec `ebpf:"listeners"`
@@ -629,6 +645,8 @@ type decisionMapSpecs struct {
 	RouteCounts     *ebpf.MapSpec `ebpf:"route_counts"`
 	Routes          *ebpf.MapSpec `ebpf:"routes"`
 	RuleSets        *ebpf.MapSpec `ebpf:"rule_sets"`
+	SeriesBegun     *ebpf.MapSpec `ebpf:"series_begun"`
+	SeriesRounds    *ebpf.MapSpec `ebpf:"series_rounds"`
 	ServiceCount    *ebpf.MapSpec `ebpf:"service_count"`
 	Services        *ebpf.MapSpec `ebpf:"services"`
 	Sockets         *ebpf.MapSpec `ebpf:"sockets"`
@@ -693,6 +711,7 @@ type decisionMaps struct {
 	ExcludedPorts   *ebpf.Map `ebpf:"excluded_ports"`
 	Flows           *ebpf.Map `ebpf:"flows"`
 	Fragments       *ebpf.Map `ebpf:"fragments"`
+	Heritage        *ebpf.Map `ebpf:"heritage"`
 	Http2s          *ebpf.Map `ebpf:"http2s"`
 	Ignored         *ebpf.Map `ebpf:"ignored"`
 	Listeners       *ebpf.Map `ebpf:"listeners"`
@@ -705,6 +724,8 @@ type decisionMaps struct {
 	RouteCounts     *ebpf.Map `ebpf:"route_counts"`
 	Routes          *ebpf.Map `ebpf:"routes"`
 	RuleSets        *ebpf.Map `ebpf:"rule_sets"`
+	SeriesBegun     *ebpf.Map `ebpf:"series_begun"`
+	SeriesRounds    *ebpf.Map `ebpf:"series_rounds"`
 	ServiceCount    *ebpf.Map `ebpf:"service_count"`
 	Services        *ebpf.Map `ebpf:"services"`
 	Sockets         *ebpf.Map `ebpf:"sockets"`
@@ -729,6 +750,7 @@ func (m *decisionMaps) Close() error {
 		m.ExcludedPorts,
 		m.Flows,
 		m.Fragments,
+		m.Heritage,
 		m.Http2s,
 		m.Ignored,
 		m.Listeners,
@@ -741,6 +763,8 @@ func (m *decisionMaps) Close() error {
 		m.RouteCounts,
 		m.Routes,
 		m.RuleSets,
+		m.SeriesBegun,
+		m.SeriesRounds,
 		m.ServiceCount,
 		m.Services,
 		m.Sockets,

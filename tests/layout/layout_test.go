@@ -24,12 +24,13 @@ const (
 // import all, and nobody may import them.
 var imports = map[string][]string{
 	"cmd":      {"daemon", "admin"},
-	"daemon":   {"bpf", "tc", "l7", "meta", "sampling", "remote", "exporter", "admin"},
+	"daemon":   {"bpf", "tc", "handover", "l7", "meta", "sampling", "remote", "exporter", "admin"},
 	"meta":     {"l7", "bpf"},
 	"exporter": {"l7", "bpf"},
 	"l7":       {"bpf"},
-	"bpf":      nil,
-	"tc":       nil,
+	"bpf":      {"handover"},
+	"tc":       {"handover"},
+	"handover": nil,
 	"sampling": nil,
 	"remote":   nil,
 	"admin":    nil,
@@ -87,7 +88,7 @@ func rank(t *testing.T, file string) int {
 		return 4
 	case path.Dir(file) == "tc":
 		return 3
-	case file == "bpf/maps.h" || file == "bpf/http2_state.h" || file == "bpf/config.h":
+	case file == "bpf/maps.h" || file == "bpf/state.h" || file == "bpf/http2_state.h" || file == "bpf/config.h":
 		return 2
 	case file == "bpf/abi.h" || file == "bpf/words.h":
 		return 1
