@@ -32,7 +32,7 @@ const (
 	// handOverWait is how long a daemon that was asked to hand over may take to free the directory of pins.
 	handOverWait = 10 * time.Second
 	// handOverGrace is how long the next daemon has to take the directory, before it is looked after.
-	handOverGrace = 20 * time.Second
+	handOverGrace = handOverWait
 )
 
 // openStore finds what an earlier daemon left. One that lives, and works with the same pins, is asked to hand over.

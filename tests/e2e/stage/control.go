@@ -159,3 +159,13 @@ func (s *Stage) Rates(t testing.TB, q admin.RatesQuery) admin.Rates {
 	t.Helper()
 	return change(t, s, func(ctx context.Context) (admin.Rates, error) { return s.api.Rates(ctx, q) })
 }
+
+// Kill ends the daemon by SIGKILL.
+func (s *Stage) Kill(t testing.TB) {
+	t.Helper()
+	s.process.Kill()
+	<-s.process.Done()
+}
+
+// Flags appends to the flags of the daemons that Next starts.
+func (s *Stage) Flags(flags ...string) { s.args = append(s.args, flags...) }

@@ -35,6 +35,8 @@ type Config struct {
 
 // Stage is a daemon, its collector, and how far the test has looked. It serves one goroutine.
 type Stage struct {
+	host      *harness.Namespace
+	args, env []string // of ambit
 	process   *harness.Process
 	api       *admin.Client
 	socket    string
@@ -105,25 +107,44 @@ func Start(t testing.TB, cfg Config) *Stage {
 	t.Helper()
 	host, err := cfg.Lab.Host()
 	Must(t, err)
-	s := &Stage{collector: newCollector(t), socket: filepath.Join(t.TempDir(), "ambit.sock")}
+	s := &Stage{host: host, env: cfg.Env, collector: newCollector(t), socket: filepath.Join(t.TempDir(), "ambit.sock")}
 	var names []string
 	for _, ns := range cfg.Namespaces {
 		names = append(names, ns.Name())
 	}
-	args := []string{
+	s.args = append([]string{
 		"run", "--otlp-endpoint", "http://" + s.collector.address, "--sample-rate", "1", "--admin", "off",
 		"--socket", s.socket, "--namespaces", strings.Join(names, ","), "--capture-query", "values",
 		"--log-level", "error", "--live", "off", "--export-batch-wait", "10ms",
 		// The collector shares the machine with the traffic: all that it has not taken yet may wait.
 		"--export-queue-bytes", "256MiB",
-	}
-	s.process, err = host.Start(harness.Program{Path: binary, Args: append(args, cfg.Flags...), Env: cfg.Env})
-	Must(t, err)
+	}, cfg.Flags...)
+	s.launch(t, binary)
+	s.before = s.Status(t)
 	t.Cleanup(func() { s.Close(t) })
+	return s
+}
+
+// Next starts another daemon of the same configuration, which is to take over from the one that runs or ran, and answers
+// that. When it returns the new one traces, and the stage is its.
+func (s *Stage) Next(t testing.TB, binary string) (former *harness.Process) {
+	t.Helper()
+	former = s.process
+	s.launch(t, binary)
+	return former
+}
+
+// launch starts a daemon, and waits until it traces.
+func (s *Stage) launch(t testing.TB, binary string) {
+	t.Helper()
+	var err error
+	s.process, err = s.host.Start(harness.Program{Path: binary, Args: s.args, Env: s.env})
+	Must(t, err)
 	for deadline := time.Now().Add(startLimit); ; time.Sleep(10 * time.Millisecond) {
 		if s.api, err = admin.Dial(s.socket); err == nil {
-			if s.before, err = s.ask(); err == nil && s.before.State == admin.Tracing {
-				return s
+			var status admin.Status
+			if status, err = s.ask(); err == nil && status.State == admin.Tracing && status.PID == s.process.PID() {
+				return
 			}
 		}
 		select {
