@@ -103,6 +103,14 @@ int abandon(void *ctx)
 	return 0;
 }
 
+/* Run once by userspace, before anything is attached. */
+SEC("syscall")
+int who_am_i(void *ctx)
+{
+	own_tgid = bpf_get_current_pid_tgid() >> 32;
+	return 0;
+}
+
 /* Run once at the start, for the sockets that were there before. */
 SEC("iter/task_file")
 int inventory(struct bpf_iter__task_file *ctx)

@@ -782,6 +782,7 @@ const (
 	ambitProgTap                 = "tap"
 	ambitProgTapHttp2            = "tap_http2"
 	ambitProgTapUnknown          = "tap_unknown"
+	ambitProgWhoAmI              = "who_am_i"
 	ambitVarEighths              = "eighths"
 	ambitVarExcludedCgroupDepths = "excluded_cgroup_depths"
 	ambitVarFlowSeed             = "flow_seed"
@@ -878,6 +879,7 @@ type ambitProgramSpecs struct {
 	Tap         *ebpf.ProgramSpec `ebpf:"tap"`
 	TapHttp2    *ebpf.ProgramSpec `ebpf:"tap_http2"`
 	TapUnknown  *ebpf.ProgramSpec `ebpf:"tap_unknown"`
+	WhoAmI      *ebpf.ProgramSpec `ebpf:"who_am_i"`
 }
 
 // ambitMapSpecs contains maps before they are loaded into the kernel.
@@ -1125,6 +1127,7 @@ type ambitPrograms struct {
 	Tap         *ebpf.Program `ebpf:"tap"`
 	TapHttp2    *ebpf.Program `ebpf:"tap_http2"`
 	TapUnknown  *ebpf.Program `ebpf:"tap_unknown"`
+	WhoAmI      *ebpf.Program `ebpf:"who_am_i"`
 }
 
 func (p *ambitPrograms) Close() error {
@@ -1139,6 +1142,7 @@ func (p *ambitPrograms) Close() error {
 		p.Tap,
 		p.TapHttp2,
 		p.TapUnknown,
+		p.WhoAmI,
 	)
 }
 

@@ -30,9 +30,6 @@ SETTING __u64 idle_limit_ns = 60000000000ULL;
 /* The headers of every source are believed; else those of addresses in the map cidrs. */
 SETTING bool trust_all = true;
 
-/* ambit's own process: what it sends to a collector must not become spans, which it would send, and so on. */
-SETTING __u32 own_tgid = 0;
-
 /* The map cidrs has peers. */
 SETTING bool have_peers = false;
 
@@ -47,5 +44,11 @@ SETTING __u32 excluded_cgroup_depths = 0;
 
 /* Ports are excluded: consult the map excluded_ports. */
 SETTING bool have_excluded_ports = false;
+
+/*
+ * ambit's own process, as the kernel numbers it, which in a container is not what the process itself is told: the program
+ * who_am_i writes it. What ambit sends to a collector must not become spans, which it would send, and so on.
+ */
+__u32 own_tgid = 0;
 
 #endif

@@ -147,6 +147,9 @@ func (k *Kernel) take(spec *ebpf.CollectionSpec, cfg *Config) error {
 	if err := k.heritage.remember(k.objs.Heritage); err != nil {
 		return err
 	}
+	if _, err := k.objs.WhoAmI.Run(&ebpf.RunOptions{}); err != nil {
+		return fmt.Errorf("find out the PID of ambit itself: %w", err)
+	}
 	if !k.inherited {
 		// Only now, as the programs that see packets meanwhile are those of an earlier daemon.
 		if err := cfg.Keep.Discard(); err != nil {
@@ -204,7 +207,6 @@ func configure(spec *ebpf.CollectionSpec, cfg *Config, seed uint64) error {
 		"wake_bytes":             uint64(spec.Maps["records"].MaxEntries / wakeParts),
 		"idle_limit_ns":          uint64(cfg.IdleLimit),
 		"trust_all":              trustsAll(cfg.TrustContext),
-		"own_tgid":               uint32(os.Getpid()),
 		"have_peers":             len(cfg.Peers) > 0,
 		"have_forcers":           len(cfg.ForceContext) > 0,
 		"netns_from_packet":      features.HaveProgramHelper(ebpf.SchedCLS, asm.FnGetNetnsCookie) == nil,

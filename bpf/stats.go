@@ -221,7 +221,7 @@ func (k *Kernel) Programs() ([]ProgramInfo, error) {
 	var out []ProgramInfo
 	for _, p := range []*ebpf.Program{
 		k.objs.Tap, k.objs.TapUnknown, k.objs.TapHttp2, k.objs.SockCreate, k.objs.Bound4, k.objs.Bound6, k.objs.Established,
-		k.objs.Sweep, k.objs.Abandon, k.objs.Inventory,
+		k.objs.Sweep, k.objs.Abandon, k.objs.Inventory, k.objs.WhoAmI,
 	} {
 		info, err := ProgramOf(p)
 		if err != nil {

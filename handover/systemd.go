@@ -3,7 +3,6 @@ package handover
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"strings"
 
@@ -15,7 +14,8 @@ import (
 
 // systemd is the file descriptor store of the service that this process is the main one of: sd_notify(3), FDSTORE=1.
 type systemd struct {
-	notify *net.UnixConn
+	notify int // socket
+	at     unix.SockaddrUnix
 	left   map[string]*os.File
 }
 
@@ -28,7 +28,7 @@ func Systemd() (*Store, error) {
 	if most := os.Getenv("FDSTORE"); address == "" || most == "0" {
 		return nil, nil
 	}
-	k := &systemd{left: make(map[string]*os.File)}
+	k := &systemd{notify: -1, at: unix.SockaddrUnix{Name: address}, left: make(map[string]*os.File)}
 	var names []string
 	var others []error
 	for _, f := range files {
@@ -40,7 +40,8 @@ func Systemd() (*Store, error) {
 		}
 	}
 	var err error
-	k.notify, err = net.DialUnix("unixgram", nil, &net.UnixAddr{Name: address, Net: "unixgram"})
+	// Not a net.UnixConn, which takes no descriptors along where it is connected.
+	k.notify, err = unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err = errors.Join(append(others, err)...); err != nil {
 		return nil, errors.Join(fmt.Errorf("open systemd's file descriptor store: %w", err), k.close())
 	}
@@ -61,10 +62,16 @@ func (k *systemd) drop(name string) error {
 }
 
 func (k *systemd) tell(state string, rights []byte) error {
-	if _, _, err := k.notify.WriteMsgUnix([]byte(state), rights, nil); err != nil {
-		return fmt.Errorf("tell systemd: %w", err)
+	for {
+		err := unix.Sendmsg(k.notify, []byte(state), rights, &k.at, 0)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("tell systemd: %w", err)
+		}
+		return nil
 	}
-	return nil
 }
 
 // descriptor gives a descriptor that this process was started with, once.
@@ -100,9 +107,9 @@ func (k *systemd) close() error {
 		errs = append(errs, f.Close())
 	}
 	clear(k.left)
-	if k.notify != nil {
-		errs = append(errs, k.notify.Close())
-		k.notify = nil
+	if k.notify >= 0 {
+		errs = append(errs, unix.Close(k.notify))
+		k.notify = -1
 	}
 	return errors.Join(errs...)
 }

@@ -155,4 +155,3 @@ func TestStopWhilePaused(t *testing.T) {
 	s.Close(t)
 	s.nothing(t)
 }
-

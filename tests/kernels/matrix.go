@@ -25,7 +25,7 @@ var Matrix = []Member{
 		Ceilings: Ceilings{
 			"tap": 625_000, "tap_http2": 270_000, "tap_unknown": 380_000,
 			"abandon": 54_000, "established": 55_000, "sweep": 55_000,
-			"bound4": 100, "bound6": 100, "inventory": 135, "sock_create": 100,
+			"bound4": 100, "bound6": 100, "inventory": 135, "sock_create": 100, "who_am_i": 10,
 		},
 	},
 	{Series: Series{"6.12", "amd64", "trixie-security", withTCX}, Expect: report.ByTCX},

@@ -197,7 +197,7 @@ func TestService(t *testing.T) {
 		}
 		return active()
 	})
-	journal("nothing was traced since an earlier daemon")
+	journal("taken over from an earlier daemon")
 	// Stuck it is found by the watchdog.
 	dropin := filepath.Join(m.root, "etc/systemd/system/ambit.service.d")
 	must(t, os.MkdirAll(dropin, 0o755))
