@@ -26,13 +26,20 @@ type kernelStage struct {
 	services   map[uint16]bpf.Service
 	inherited  uint32 // generation of an earlier daemon's rules
 	noted      [sha256.Size]byte
+	first      *[sha256.Size]byte      // that was noted at the start
 	during     func(generation uint32) // SetRules, when the kernel decides by the new set already
 	err        error
 }
 
 func (k *kernelStage) Seed() uint64 { return 5 }
 
-func (k *kernelStage) InheritedRules() (uint32, [sha256.Size]byte) { return k.inherited, k.noted }
+func (k *kernelStage) InheritedRules() (uint32, [sha256.Size]byte) {
+	if k.first == nil {
+		first := k.noted
+		k.first = &first
+	}
+	return k.inherited, *k.first
+}
 
 func (k *kernelStage) NoteRules(digest [sha256.Size]byte) { k.noted = digest }
 
@@ -306,5 +313,27 @@ func TestNamesOfRules(t *testing.T) {
 	loadRules(t, r, "sampling: {defaults: off, rules: [{name: new, rate: 1}]}\n")
 	if got := <-early; got != "new" {
 		t.Errorf("the name is %q", got)
+	}
+}
+
+// Spans that an earlier daemon's rules decided have their rule's name where this daemon's are the same.
+func TestNamesOfInheritedRules(t *testing.T) {
+	const file = "sampling: {defaults: off, rules: [{name: slow, match: {path: {prefix: /slow}}, rate: 1}]}\n"
+	earlier, _ := newStage(t, file)
+	for content, want := range map[string]string{
+		file: "slow",
+		"sampling: {defaults: off, rules: [{name: fast, match: {path: {prefix: /slow}}, rate: 1}]}\n": "",
+	} {
+		k := &kernelStage{base: 1, generation: 8, inherited: 8, noted: earlier.noted}
+		r := newRules(k, func(s bpf.Service) string { return s.Comm }, 1)
+		loadRules(t, r, content)
+		if got := r.rule(8, 0); got != want {
+			t.Errorf("%s: the earlier rule is called %q, want %q", content, got, want)
+		}
+		// Later sets are this daemon's own affair.
+		loadRules(t, r, file)
+		if got := r.rule(8, 0); got != want {
+			t.Errorf("%s: behind a reload the earlier rule is called %q, want %q", content, got, want)
+		}
 	}
 }
