@@ -164,7 +164,8 @@ func at(text string) time.Time {
 
 func fullStatus() Status {
 	return Status{
-		Version: "1.2.3", PID: 4242, Started: at("2026-03-01T00:00:00Z"), UptimeSeconds: 93784, State: Tracing, ABI: 1, Kernel: "6.18.0",
+		Handover: Handover{Kept: 37, TakenOver: true},
+		Version:  "1.2.3", PID: 4242, Started: at("2026-03-01T00:00:00Z"), UptimeSeconds: 93784, State: Tracing, ABI: 1, Kernel: "6.18.0",
 		Attachments: []Attachment{
 			{Namespace: "host", NetNSCookie: 1, Inode: 4026531840, Interface: "lo", Ifindex: 1, Hook: "egress", Method: "tcx", Program: "ambit_lo"},
 			{Namespace: "pod-a", NetNSCookie: 12, Inode: 4026532001, Interface: "eth0", Ifindex: 14, Hook: "ingress", Method: "clsact", Program: "ambit_ingress"},

@@ -46,6 +46,17 @@ type Status struct {
 	RunStats bool     `json:"run_stats"`
 	Memory   Memory   `json:"memory"`
 	Exporter Exporter `json:"exporter"`
+	Handover Handover `json:"handover"`
+}
+
+// Handover is what this daemon took from an earlier one, and keeps for the next.
+type Handover struct {
+	Kept      int    `json:"kept"`       // maps and links; 0: a restart leaves a gap
+	Trouble   string `json:"trouble"`    // why not everything is kept
+	TakenOver bool   `json:"taken_over"` // from an earlier daemon
+	Refused   string `json:"refused"`    // why what one left was not taken over
+	// GapSeconds is for how long nothing was traced before this daemon, as far as that is known.
+	GapSeconds float64 `json:"gap_seconds"`
 }
 
 // Attachment is one program at one hook.

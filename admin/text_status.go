@@ -18,6 +18,7 @@ func WriteStatus(w io.Writer, s Status) error {
 	p.untapped(s)
 	p.programs(s)
 	p.memory(s.Memory)
+	p.handover(s.Handover)
 	if rows := counts(s.Events); rows != nil {
 		p.heading("EVENTS", "")
 		p.table(rows, 1)
@@ -40,6 +41,28 @@ func (p *page) exchanges(e Exchanges) {
 		rows = append(rows, []string{"  " + row[0], row[1]})
 	}
 	p.table(rows, 1)
+}
+
+// handover says nothing where there was and will be none.
+func (p *page) handover(h Handover) {
+	if h == (Handover{}) {
+		return
+	}
+	p.heading("HANDOVER", "")
+	rows := [][]string{{"kept for the next daemon", fmt.Sprintf("%d maps and links", h.Kept)}}
+	if h.Trouble != "" {
+		rows = append(rows, []string{"not everything", h.Trouble})
+	}
+	switch {
+	case h.TakenOver:
+		rows = append(rows, []string{"from an earlier one", "taken over"})
+	case h.Refused != "":
+		rows = append(rows, []string{"from an earlier one", "not taken over: " + h.Refused})
+	}
+	if h.GapSeconds > 0 {
+		rows = append(rows, []string{"nothing was traced", fmt.Sprintf("for %.1f s before", h.GapSeconds)})
+	}
+	p.table(rows)
 }
 
 func (p *page) exporter(e Exporter) {

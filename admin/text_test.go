@@ -66,6 +66,10 @@ MEMORY
     flows             1.0 MiB
     ring              4.0 MiB
 
+HANDOVER
+  kept for the next daemon  37 maps and links
+  from an earlier one       taken over
+
 EVENTS
   flows     1,000
   not_http     12

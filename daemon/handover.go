@@ -135,6 +135,15 @@ func (d *Daemon) settle() {
 	d.kernel.Settle(d.legacy.exported+e.Exported, lost)
 }
 
+func (d *Daemon) handoverStatus() admin.Handover {
+	h := admin.Handover{Kept: d.legacy.store.Kept(), GapSeconds: d.gap.length.Seconds()}
+	h.TakenOver, h.Refused = d.kernel.Inherited()
+	if err := d.legacy.store.Trouble(); err != nil {
+		h.Trouble = err.Error()
+	}
+	return h
+}
+
 // HandOver has this daemon leave everything to another one, which asks for it, and wait for its end.
 func (d *Daemon) HandOver(ctx context.Context) error {
 	d.change.Lock()

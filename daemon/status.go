@@ -60,6 +60,7 @@ func (d *Daemon) Status(context.Context) (admin.Status, error) {
 	if done := s.Exchanges.Exported + lost; s.Exchanges.Submitted > done {
 		s.Exchanges.Queued = s.Exchanges.Submitted - done
 	}
+	s.Handover = d.handoverStatus()
 	s.Events = counters.Events
 	s.Events["values_repaired"] = d.pump.repaired.Load()
 	s.Events["lines_not_shown"] = d.out.notShown()
