@@ -28,9 +28,8 @@ func TestMain(m *testing.M) {
 // scene is a daemon that pins what it has, on a busy namespace.
 type scene struct {
 	*stage.Stage
-	pins   string // directory
-	load   *load.Load
-	before restarts
+	pins string // directory
+	load *load.Load
 }
 
 // restarts are what a daemon says of the one before it.
