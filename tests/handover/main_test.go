@@ -59,7 +59,7 @@ func begin(t *testing.T) *scene {
 	stage.Must(t, os.WriteFile(file, []byte(config), 0o600))
 	s := &scene{pins: filepath.Join(dir, "ambit")}
 	s.Stage = stage.Start(t, stage.Config{Lab: lab, Namespaces: []*harness.Namespace{ns}, Flags: []string{
-		"--config", file, "--handover-pins", s.pins, "--state", filepath.Join(t.TempDir(), "rates.json"),
+		"--config", file, "--handover-pins", s.pins, "--export-flush-timeout", "20s", "--state", filepath.Join(t.TempDir(), "rates.json"),
 	}})
 	s.load = load.Start(t, "nsenter", "--net="+ns.Path(), "--")
 	time.Sleep(time.Second)

@@ -103,7 +103,7 @@ func (m *machine) inside() []string {
 
 const handoverConfig = `
 otlp: {endpoint: "http://127.0.0.1:4317"}
-export: {batch_wait: 50ms}
+export: {batch_wait: 50ms, flush_timeout: 20s, queue_bytes: 64MiB}
 sampling:
   budget: 0
   defaults: [off]
