@@ -103,8 +103,7 @@ func (d *Daemon) takeOver() error {
 		return err
 	}
 	if err := l.store.Trouble(); err != nil {
-		d.log.Warn("not everything is kept for the next daemon: a restart will leave a gap", "error", err,
-			"hint", "the unit needs FileDescriptorStoreMax=8192 and NotifyAccess=main")
+		d.log.Warn("not everything is kept for the next daemon: a restart will leave a gap", "error", err)
 	}
 	if refused != "" {
 		d.log.Warn("what an earlier daemon left is not taken over: connections that are open are met anew", "reason", refused)
